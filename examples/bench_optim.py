@@ -1,0 +1,155 @@
+"""optimizer.step() against PyTorch's best variant and against the speed of memory.
+
+- torch    the fastest of its for-loop, foreach and fused variants, measured for each row
+- memory   a multi-threaded Numba loop that reads and writes the same arrays and computes next to nothing
+
+Float32; gradients are in place before the clock starts.
+"""
+
+import functools
+import inspect
+import math
+import statistics
+
+import _peers
+
+# Name in both libraries: its arguments in both, and the number of state arrays.
+OPTIMIZERS = {
+    "SGD": ({"lr": 1e-3, "momentum": 0.9}, 1),
+    "Adam": ({"lr": 1e-3}, 2),
+    "AdamW": ({"lr": 1e-3, "weight_decay": 1e-2}, 2),
+    "RMSprop": ({"lr": 1e-3}, 1),
+}
+SIZES = [(1_000, 4), (10_000, 10), (100_000, 1_000), (1_000_000, 10), (10_000_000, 20)]  # elements, tensors
+LARGEST = len(SIZES) - 1
+
+
+@functools.cache
+def arrays(elements, tensors):
+    """Parameters and their gradients, the same for every peer; to be copied, never written into."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((2, tensors, elements // tensors), dtype="f4")
+
+
+def ours(name, elements, tensors):
+    import tinygrad_opt as tg
+
+    values, slopes = arrays(elements, tensors)
+    params = [tg.nn.Parameter(tg.Tensor(value)) for value in values]
+    for p, slope in zip(params, slopes):
+        p.grad = tg.Tensor(slope)
+    return getattr(tg.optim, name)(params, **OPTIMIZERS[name][0]).step, lambda: params[0][:3].tolist()
+
+
+def torch_variant(name, elements, tensors, **variant):
+    import torch
+
+    values, slopes = (torch.tensor(a, device=_peers.DEVICE) for a in arrays(elements, tensors))
+    params = [torch.nn.Parameter(value.clone()) for value in values]
+    for p, slope in zip(params, slopes):
+        p.grad = slope.clone()
+    return getattr(torch.optim, name)(params, **OPTIMIZERS[name][0], **variant).step, lambda: params[0][:3].tolist()
+
+
+def torch(name, elements, tensors):
+    import torch
+
+    variants = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
+    if "fused" in inspect.signature(getattr(torch.optim, name)).parameters:
+        variants["fused"] = {"fused": True}
+    steps = {label: torch_variant(name, elements, tensors, **variant)[0] for label, variant in variants.items()}
+    times = {label: min(_peers.burst(step, 0.01) for _ in range(3)) for label, step in steps.items()}
+    best = min(times, key=times.get)
+    return *torch_variant(name, elements, tensors, **variants[best]), best
+
+
+def memory(name, elements, tensors):
+    """The traffic of one step: gradient in, parameter and states in and out."""
+    import numba
+    import numpy as np
+
+    kernel = numba.njit(parallel=True, cache=True, fastmath=True)
+
+    @kernel
+    def one_state(p, g, m):
+        for i in numba.prange(p.size):
+            m[i] = g[i] - m[i]
+            p[i] += m[i]
+
+    @kernel
+    def two_states(p, g, m, v):
+        for i in numba.prange(p.size):
+            m[i] = g[i] - m[i]
+            v[i] = g[i] - v[i]
+            p[i] += m[i] - v[i]
+
+    p, g = arrays(elements, tensors).reshape(2, -1).copy()
+    states = [np.zeros_like(p) for _ in range(OPTIMIZERS[name][1])]
+    return functools.partial([one_state, two_states][len(states) - 1], p, g, *states), None
+
+
+PEERS = {"tinygrad_opt": ours, "torch": torch, "memory": memory}
+REQUIREMENTS = {"tinygrad_opt": ["tinygrad_opt"], "torch": ["torch"], "memory": ["numba"]}
+
+
+@functools.lru_cache(maxsize=1)
+def prepared(peer, optimizer, size):
+    return PEERS[peer](optimizer, *SIZES[size])
+
+
+def answer(peer, optimizer, size, seconds=None):
+    """In a peer's process: without `seconds` prepare the optimizer, with them time a burst."""
+    step, parameters, *variant = prepared(peer, optimizer, size)
+    if seconds is not None:
+        return _peers.burst(step, seconds)
+    for _ in range(3):
+        step()
+    return {"parameters": parameters and parameters(), "variant": variant}
+
+
+def measure(peers, optimizer, size, rounds, seconds):
+    """Median microseconds by peer, and torch's best variant."""
+    asked = [peer for peer in peers if peer.name != "memory" or size == LARGEST]
+    answers = _peers.ask_all(asked, optimizer=optimizer, size=size)
+    results = [result["parameters"] for result in answers.values() if result["parameters"]]
+    for values in zip(*results):
+        if not all(math.isclose(value, values[0], rel_tol=1e-4) for value in values):
+            raise SystemExit(f"{optimizer}: ours and torch's parameters differ after 3 steps: {results}")
+    times = _peers.ask_in_turn(asked, rounds, optimizer=optimizer, size=size, seconds=seconds)
+    return times, "".join(answers["torch"]["variant"]) if "torch" in answers else ""
+
+
+def main(quick):
+    rounds, seconds = (1, 0.02) if quick else (9, 0.03)
+    print(__doc__)
+    names = _peers.installed(REQUIREMENTS)
+    print(f"Median microseconds a step, {_peers.THREADS} threads a peer\n\n"
+          f"{'optimizer':10}{'elements':>12}{'tensors':>9}" + "".join(f"{name:>14}" for name in names)
+          + "  torch variant  ours/torch  memory/ours")
+    ratios, speeds = {}, {}
+    with _peers.running(names) as peers:
+        for name in OPTIMIZERS:
+            for size, (elements, tensors) in enumerate(SIZES):
+                times, variant = measure(peers, name, size, rounds, seconds)
+                row = f"{name:10}{elements:12,}{tensors:9,}"
+                row += "".join(f"{statistics.median(times[peer]):14,.1f}" if peer in times else " " * 14 for peer in names)
+                row += f"  {variant:13}"
+                if {"tinygrad_opt", "torch"} <= times.keys():
+                    ratios[name, elements] = _peers.ratio(times, "tinygrad_opt", "torch")
+                    row += f"{ratios[name, elements]:12.2f}"
+                if {"tinygrad_opt", "memory"} <= times.keys():
+                    speeds[name] = _peers.ratio(times, "memory", "tinygrad_opt")
+                    row += f"{speeds[name]:13.2f}"
+                print(row, flush=True)
+    print()
+    if ratios:
+        print("ours/torch, geometric mean   ", _peers.verdict(statistics.geometric_mean(ratios.values()), 0.5))
+        worst = max(ratios, key=ratios.get)
+        print("ours/torch, worst row        ", _peers.verdict(ratios[worst], 1.1), f"{worst[0]}, {worst[1]:,} elements")
+    for name, speed in speeds.items():
+        print(f"memory/ours, {name:17}", _peers.verdict(speed, 0.85, at_least=True))
+
+
+if __name__ == "__main__":
+    _peers.start(main, answer)

@@ -1,0 +1,145 @@
+"""The Numba backend: NumPy arrays, with every rule and the hand-fused kernels compiled for the CPU.
+
+Numba itself is imported at the first kernel. A printed kernel is written to a file in a cache folder
+(`TINYGRAD_OPT_CACHE`, or the user's), named by its hash, so that the next process loads machine code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from types import ModuleType
+
+import numpy
+
+from ..rule import Rule
+from . import numpy as plain
+from .source import numba_source
+
+name = "numba"
+ROW = 1 << 16                       # elements in a row: the unit that threads share
+PARALLEL = 1 << 17                  # elements from which waking a second thread pays
+VECTOR = 1 << 12                    # elements from which NumPy's exp, which uses vector instructions, pays
+
+if importlib.util.find_spec("numba") is None:
+    raise ImportError("the numba backend needs Numba: pip install 'numba>=0.62', or set TINYGRAD_OPT_BACKEND=numpy")
+
+from .numpy import add_at, asarray, to_numpy, xp  # noqa: E402, F401
+
+
+class Table:
+    """Addresses and length of each row, and the rows themselves, which keep the memory alive."""
+
+    def __init__(self, rows: list[tuple[numpy.ndarray, ...]]) -> None:
+        self.rows = rows
+        self.addresses = numpy.array([[*(a.ctypes.data for a in row), row[0].size] for row in rows], dtype=numpy.int64)
+        ends = numpy.cumsum(self.addresses[:, -1])
+        threads = _threads() if ends[-1] >= PARALLEL else 1
+        cuts = [0, *(1 + int(numpy.searchsorted(ends, ends[-1] * k // threads)) for k in range(1, threads)), len(rows)]
+        self.shares = [(a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
+
+
+table = Table
+
+
+def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]], int | None]:
+    """Return the rule as a function that updates every row of a table in place, compiled once for good."""
+    kernel = _load(rule.name, numba_source(rule, dtype)).kernel
+
+    def run(table: Table, constants: Sequence[float]) -> int | None:
+        constants = numpy.array(constants, dtype=numpy.float64)
+        *others, (first, last) = table.shares
+        waiting = [(_pool().submit(kernel, table.addresses, a, b, constants), b) for a, b in others]
+        ends = [(kernel(table.addresses, first, last, constants), last)]
+        ends += [(share.result(), end) for share, end in waiting]
+        return min((row for row, end in ends if row < end), default=None)
+    return run
+
+
+def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray, share: float) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+    """Return the sum of `-share * log softmax(z)[i, labels[i]]` over the rows i of the logits z, and its gradient.
+
+    None where a label is not the number of a column.
+    """
+    if z.size > VECTOR or z.dtype not in (numpy.float32, numpy.float64):
+        return plain.cross_entropy(z, labels, share)
+    loss, gradient = numpy.empty((), z.dtype), numpy.empty(z.shape, z.dtype)
+    fits = _loops().cross_entropy(numpy.ascontiguousarray(z), numpy.ascontiguousarray(labels, numpy.int64),
+                                  z.dtype.type(share), loss, gradient)
+    return (loss, gradient) if fits else None
+
+
+def erf(x: numpy.ndarray) -> numpy.ndarray:
+    """Return the error function of each element, by the C library."""
+    x = numpy.asarray(x)
+    if x.dtype not in (numpy.float32, numpy.float64):
+        return plain.erf(x)
+    y = numpy.empty(x.shape, x.dtype)
+    _loops().erf(x.reshape(-1), y.reshape(-1))
+    return y
+
+
+def versions() -> dict[str, str]:
+    """Return what this backend runs on, by name."""
+    return {**plain.versions(), "numba": version("numba"), "threads": str(_threads())}
+
+
+@cache
+def _loops() -> ModuleType:
+    from . import loops
+    return loops
+
+
+def _threads() -> int:
+    return int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+               else os.cpu_count() or 1)
+
+
+@cache
+def _pool():
+    """Return the threads that share a large table with the caller."""
+    from concurrent.futures import ThreadPoolExecutor
+    os.register_at_fork(after_in_child=_pool.cache_clear)         # threads do not survive a fork
+    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="tinygrad_opt")
+
+
+@cache
+def _load(name: str, source: str) -> ModuleType:
+    """Import a printed kernel from the cache folder, writing it there first if it is new.
+
+    Numba keeps machine code only for functions that live in a file.
+    """
+    from . import loops                                           # the printed kernels import it, and their hash
+    with open(loops.__file__, "rb") as file:                      # must change with it
+        digest = hashlib.sha256(source.encode() + file.read()).hexdigest()[:16]
+    path = os.path.join(_folder(), f"{name}_{digest}.py")
+    if not os.path.exists(path):
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(source)
+        os.replace(temporary, path)
+    spec = importlib.util.spec_from_file_location(f"tinygrad_opt_kernel_{digest}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _folder() -> str:
+    """Return the cache folder, or a temporary one where nothing can be written."""
+    base = os.environ.get("TINYGRAD_OPT_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "tinygrad_opt")
+    try:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        if os.access(base, os.W_OK):
+            return base
+    except OSError:
+        pass
+    return tempfile.mkdtemp(prefix="tinygrad_opt_")

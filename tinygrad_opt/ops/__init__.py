@@ -1,0 +1,10 @@
+"""Every op with its gradient, by kind. Imported together they become the methods of Tensor."""
+
+from . import activation, elementwise, index, linalg, loss, methods, reduce, shape
+
+TABLE = {name: op for module in (elementwise, reduce, shape, index, linalg, activation, loss)
+         for name, op in vars(module).items()
+         if callable(op) and not name.startswith("_") and getattr(op, "__module__", None) == module.__name__}
+globals().update(TABLE)
+__all__ = list(TABLE)
+methods.attach(TABLE)

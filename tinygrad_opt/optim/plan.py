@@ -1,0 +1,128 @@
+"""How the parameters of a group meet the kernel of their rule.
+
+A plan is made once and used until something but the numbers changes: a gradient appears or goes, somebody
+replaces an array. In between a step is one kernel call, however many parameters there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from operator import is_
+from typing import Any
+
+from .. import backend
+from ..backend import xp
+from ..rule import Rule, RuleError
+from ..tensor import Tensor
+
+
+@cache
+def read_rule(function: Callable, maximize: bool) -> Rule:
+    """Return a rule, read once for all optimizers that use it."""
+    return Rule(function, maximize=maximize)
+
+
+@cache
+def _kernel(rule: Rule, dtype: Any) -> Callable:
+    return backend.compile(rule, dtype)
+
+
+class Plan:
+    """The kernel calls of one group.
+
+    Attributes
+    ----------
+    runs : list of Run
+        One for each dtype and each count of steps among the parameters that have a gradient.
+    checked : list
+        The values of options that have been found in range.
+    """
+
+    def __init__(self, rule: Rule, group: dict[str, Any], state: dict[Tensor, dict], names: dict[str, str]) -> None:
+        self.rule, self.params, self.checked = rule, list(group["params"]), None
+        self.absent = [p for p in self.params if p._grad is None]
+        self.sources = [_source(name, rule, group) for name in rule.options]
+        runs: dict[Any, list[Tensor]] = {}
+        for p in self.params:
+            if p._grad is not None:
+                memory = tuple(state[p][names[name]] for name in rule.memory)
+                runs.setdefault((p.dtype, state[p]["step"], memory), []).append(p)
+        self.runs = [Run(rule, dtype, params, state, names) for (dtype, _, _), params in runs.items()]
+
+    def fits(self, params: list[Tensor], state: dict[Tensor, dict]) -> bool:
+        """Whether the same arrays are still in the same places."""
+        return (len(params) == len(self.params) and all(map(is_, params, self.params))
+                and all(p._grad is None for p in self.absent) and all(run.fits(state) for run in self.runs))
+
+    def values(self, group: dict[str, Any]) -> list[float]:
+        """Return the options that the rule is given, in its order; the count of steps stands as 0."""
+        return [0 if key is None else float(group[key] if place is None else group[key][place])
+                for key, place in self.sources]
+
+
+def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, int | None]:
+    """Return where a group holds an option of a rule: `lr` under its name, `beta2` as the second of `betas`."""
+    if name == "t":
+        return None, None
+    if name in group:
+        return name, None
+    if name[-1].isdigit() and name[:-1] + "s" in group:
+        return name[:-1] + "s", int(name[-1]) - 1
+    raise RuleError(f"rule {rule.name} asks for {name}, which is no option of the group: "
+                    f"{', '.join(key for key in group if key != 'params')}")
+
+
+class Run:
+    """Parameters that share rule, dtype and count of steps: one call of the kernel."""
+
+    def __init__(self, rule: Rule, dtype: Any, params: list[Tensor], state: dict[Tensor, dict], names: dict[str, str]) -> None:
+        self.rule, self.params, self.kernel = rule, params, _kernel(rule, dtype)
+        self.kept, self.memory = [names[name] for name in rule.states], [names[name] for name in rule.memory]
+        self.states = [state[p] for p in params]
+        self.held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept)) for p, s in zip(params, self.states)]
+        self.versions = [p._version for p in params]
+        self.clock = rule.options.index("t") if "t" in rule.options else None
+        # The kernel walks flat memory: what is not contiguous is copied in before a step and out after it.
+        flat = [[a if a.flags.c_contiguous else xp.ascontiguousarray(a) for a in arrays] for arrays in self.held]
+        self.loose = [(place, a, copy) for arrays, copies in zip(self.held, flat)
+                      for place, (a, copy) in enumerate(zip(arrays, copies)) if a is not copy]
+        rows = [(p, tuple(a.reshape(-1)[start:start + backend.ROW] for a in arrays)) for p, arrays in zip(params, flat)
+                for start in range(0, arrays[0].size, backend.ROW)]
+        self.owners = [p for p, _ in rows]
+        self.table = backend.table([row for _, row in rows]) if rows else None
+
+    def fits(self, state: dict[Tensor, dict]) -> bool:
+        """Whether nothing has changed since but the numbers in the arrays."""
+        step = self.states[0].get("step")
+        for p, held, s in zip(self.params, self.held, self.states):
+            g = p._grad
+            if g is None or g._data is not held[1] or p._data is not held[0] or state.get(p) is not s or s["step"] != step:
+                return False
+            for place, name in enumerate(self.kept, start=2):
+                if s[name]._data is not held[place]:
+                    return False
+            for name in self.memory:
+                if s[name] != self.states[0][name]:
+                    return False
+        return True
+
+    def step(self, values: list[float]) -> Tensor | None:
+        """Update the parameters in place; return the first that has become NaN."""
+        t = self.states[0]["step"] + 1
+        if self.clock is not None:
+            values = [*values[:self.clock], t, *values[self.clock + 1:]]
+        constants, memory = self.rule.host(*values, *(self.states[0][name] for name in self.memory))
+        for _, a, copy in self.loose:
+            copy[...] = a
+        spoilt = None if self.table is None else self.kernel(self.table, constants)
+        for place, a, copy in self.loose:
+            if place != 1:
+                a[...] = copy
+        for s, version in zip(self.states, self.versions):
+            s["step"] = t
+            version[0] += 1
+        for name, value in zip(self.memory, memory):
+            for s in self.states:
+                s[name] = value
+        return None if spoilt is None else self.owners[spoilt]

@@ -1,0 +1,291 @@
+"""A rule is the heart of an optimizer, written once and read in many ways.
+
+A rule is a straight-line Python function, assignments and a return, as the paper writes it::
+
+    def momentum(p, g, b, lr, mu):
+        b = mu * b + g
+        p = p - lr * b
+        return p, b
+
+`p` is the parameter, `g` its gradient, every other array is state: an argument that is returned
+again. The remaining arguments are numbers: `t` counts the steps of the parameter from 1, the others
+are options of the parameter's group. A rule may call another rule; the call is written out in place.
+
+This file reads such a function (`Rule`), hoists what touches no array so that it is computed once a
+step on the host in float64, and prints what remains, the per-element body, as NumPy, Numba or CUDA
+source, as LaTeX and as plain text. Running it is the business of a backend.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from .language import FUNCTIONS, called, latex, letter, operands, scalar, symbol, text
+
+sqrt, exp, log, tanh, cbrt, square, sign, abs, isnan, maximum, minimum, power, where = (
+    function.array for function in FUNCTIONS.values())
+
+__all__ = ["Rule", "RuleError", *FUNCTIONS]
+
+
+# Words of C and of the printed kernels.
+RESERVED = {"auto", "bool", "char", "const", "double", "float", "int", "long", "real", "short", "signed", "static",
+            "struct", "switch", "typedef", "unsigned", "void", "kernel", "numpy", "carray", "njit", "address", *FUNCTIONS}
+
+
+class RuleError(TypeError):
+    """A rule says something that cannot be read; the message shows the line and the way out."""
+
+
+class Rule:
+    """A rule, read once.
+
+    Parameters
+    ----------
+    function : callable
+        The rule: `p`, `g`, state and options in, `p` and the new state out, returned by name.
+    maximize : bool, default False
+        Put the line `g = -g` in front.
+
+    Attributes
+    ----------
+    states : tuple of str
+        The arrays that the rule keeps between steps, in the order of its return.
+    memory : tuple of str
+        The numbers that it keeps: returned arguments that no array ever reaches.
+    options : tuple of str
+        The numbers that it is given at each step; `t` among them is the count of steps.
+    statements : list of (str, ast.expr)
+        Target and expression of every line, calls of other rules written out.
+
+    Raises
+    ------
+    RuleError
+        When the source cannot be found or a line is not a plain assignment.
+
+    Examples
+    --------
+    >>> from tinygrad_opt.rule import Rule
+    >>> def momentum(p, g, b, lr, mu):
+    ...     b = mu * b + g
+    ...     p = p - lr * b
+    ...     return p, b
+    >>> rule = Rule(momentum)
+    >>> rule.states, rule.options
+    (('b',), ('lr', 'mu'))
+    >>> print(rule.text())
+    b ← μ·b + g
+    p ← p − lr·b
+    """
+
+    def __init__(self, function: Callable[..., Any], *, maximize: bool = False) -> None:
+        self.function, self.name = function, function.__name__
+        arguments, statements, returned = _read(function)
+        if arguments[:2] != ["p", "g"] or returned[:1] != ["p"]:
+            raise RuleError(f"rule {self.name}: takes p, g first and returns p first, got "
+                            f"({', '.join(arguments)}) -> ({', '.join(returned)})")
+        if not set(returned) <= set(arguments) or len(set(returned)) < len(returned) or "g" in returned:
+            raise RuleError(f"rule {self.name}: returns p and its state, each an argument and each once, "
+                            f"got ({', '.join(returned)})")
+        self.statements = [("g", ast.parse("-g", mode="eval").body)] * maximize + statements
+        arrays = _arrays(self.statements)
+        self.states = tuple(name for name in returned[1:] if name in arrays)
+        self.memory = tuple(name for name in returned[1:] if name not in arrays)
+        self.arrays = ("p", "g", *self.states)
+        self.options = tuple(name for name in arguments if name not in {*self.arrays, *self.memory})
+        for name in {*arguments, *(target for target, _ in self.statements)}:
+            if name.startswith("_") or name in RESERVED:
+                raise RuleError(f"rule {self.name}: the name {name} is taken in the printed kernels; choose another")
+        for name in self.options:
+            if name in arrays:
+                raise RuleError(f"rule {self.name}: {name} becomes an array; return it as state, or give the new "
+                                "value another name")
+        self._lower(arrays)
+
+    def _lower(self, arrays: set[str]) -> None:
+        """Split the statements into what the host computes once a step and what each element needs."""
+        hoist, self.body = _Hoist(arrays), []
+        for target, expression in self.statements:
+            if target in arrays:
+                self.body.append((target, hoist.visit(deepcopy(expression))))
+            else:
+                hoist.assign(target, expression)
+        self.constants = tuple(hoist.names.values())
+        self.locals = tuple(dict.fromkeys(target for target, _ in self.body if target not in self.arrays))
+        results = ", ".join("(" + "".join(f"{name}, " for name in names) + ")" for names in (self.constants, self.memory))
+        self.host_source = "\n    ".join([f"def host({', '.join([*self.options, *self.memory])}):",
+                                          *hoist.lines, f"return {results}"]) + "\n"
+        space = {name: function.host for name, function in FUNCTIONS.items()}
+        exec(self.host_source, space)
+        self.host: Callable[..., tuple[tuple[float, ...], tuple[float, ...]]] = space["host"]
+
+    def numpy(self) -> str:
+        """Return NumPy source: a function from blocks of arrays and constants to the new `p` and state."""
+        return "\n    ".join([f"def {self.name}({', '.join([*self.arrays, *self.constants])}):",
+                              *(f"{target} = {ast.unparse(expression)}" for target, expression in self.body),
+                              f"return {', '.join(['p', *self.states])},"]) + "\n"
+
+    def lines(self, language: str) -> list[tuple[str, str]]:
+        """Return target and expression of each line of the body on one element, in "python" or "c"."""
+        return [(scalar(ast.Name(target), language), scalar(expression, language)) for target, expression in self.body]
+
+    def latex(self) -> str:
+        """Return the rule as an aligned LaTeX display, one row a line."""
+        rows = [rf"{symbol(target)} &\leftarrow {latex(expression)}" for target, expression in self.statements]
+        return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+    def text(self) -> str:
+        """Return the rule as plain text, one line a statement."""
+        return "\n".join(f"{letter(target)} ← {text(expression)}" for target, expression in self.statements)
+
+
+def _read(function: Callable[..., Any]) -> tuple[list[str], list[tuple[str, ast.expr]], list[str]]:
+    """Return arguments, statements and returned names of a rule, with the rules that it calls written out."""
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError) as error:
+        raise RuleError(f"the source of rule {function!r} cannot be found ({error}); define it with `def` in a file "
+                        "or a notebook cell") from None
+    definition = ast.parse(source).body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        raise RuleError(f"a rule is a function defined with `def`, got: {source.splitlines()[0].strip()}")
+    statements: list[tuple[str, ast.expr]] = []
+    for line in definition.body:
+        match line:
+            case ast.Expr(value=ast.Constant()):                                        # a docstring
+                continue
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if not _is_rule(function, value):
+                statements.append((target, value))
+            case ast.AugAssign(target=ast.Name(id=target), op=op, value=value):
+                statements.append((target, ast.BinOp(ast.Name(target), op, value)))
+            case ast.Assign(targets=[ast.Tuple() as names], value=ast.Call() as call) if _is_rule(function, call):
+                inner, results = _write_out(function, call, last=False)
+                statements += inner + [(name.id, ast.Name(result)) for name, result in zip(names.elts, results)]
+            case ast.Return(value=ast.Call() as call) if _is_rule(function, call):
+                inner, results = _write_out(function, call, last=True)
+                return [a.arg for a in definition.args.args], statements + inner, results
+            case ast.Return(value=ast.Name(id=name)):
+                return [a.arg for a in definition.args.args], statements, [name]
+            case ast.Return(value=ast.Tuple(elts=names)) if all(isinstance(name, ast.Name) for name in names):
+                return [a.arg for a in definition.args.args], statements, [name.id for name in names]
+            case _:
+                raise RuleError(f"rule {function.__name__}: cannot read `{ast.unparse(line)}`; a rule has only "
+                                "`name = expression` and a last `return p, ...` by name; use where(condition, a, b) "
+                                "for a choice")
+    raise RuleError(f"rule {function.__name__}: ends without `return p, ...`")
+
+
+def _is_rule(function: Callable[..., Any], node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and called(node) not in FUNCTIONS and _lookup(function, node) is not None
+
+
+def _lookup(function: Callable[..., Any], call: ast.Call) -> Callable[..., Any] | None:
+    """Return the Python function that a rule calls, found where Python itself would look."""
+    names = inspect.getclosurevars(function)
+    found = {**names.globals, **names.nonlocals}.get(called(call).split(".")[0])
+    return found if inspect.isfunction(found) else None
+
+
+def _write_out(function: Callable[..., Any], call: ast.Call, last: bool) -> tuple[list, list[str]]:
+    """Return the statements of a called rule with its names fitted to the caller's, and its results.
+
+    An argument passed on under its own name keeps it when nothing comes after the call, or when the callee
+    does not change it. Otherwise the callee works on names of its own, so that the caller's stay as they are.
+    """
+    callee = _lookup(function, call)
+    arguments, statements, returned = _read(callee)                                      # type: ignore[arg-type]
+    given = dict(zip(arguments, call.args)) | {k.arg: k.value for k in call.keywords}
+    if set(given) != set(arguments) or len(call.args) > len(arguments):
+        raise RuleError(f"rule {function.__name__}: {called(call)} takes ({', '.join(arguments)}), got "
+                        f"`{ast.unparse(call)}`; a rule passes every argument")
+    changed = {target for target, _ in statements}
+    used = {node.id for value in given.values() for node in ast.walk(value) if isinstance(node, ast.Name)}
+    used |= set() if last else set(function.__code__.co_varnames)
+    rename, before = {}, []
+    for name in dict.fromkeys([*arguments, *changed]):
+        value = given.get(name)
+        if isinstance(value, ast.Name) and (name not in changed or last and value.id == name):
+            rename[name] = value.id
+            continue
+        rename[name] = next(fresh for fresh in (name, *(f"{name}_{k}" for k in range(1, 99))) if fresh not in used)
+        if value is not None:
+            before.append((rename[name], value))
+    renamed = _Rename(rename)
+    inner = [(rename[target], renamed.visit(deepcopy(expression))) for target, expression in statements]
+    return before + inner, [rename[name] for name in returned]
+
+
+class _Rename(ast.NodeTransformer):
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.names.get(node.id, node.id))
+
+
+def _arrays(statements: list[tuple[str, ast.expr]]) -> set[str]:
+    """Return the names that hold arrays: `p`, `g` and whatever they reach."""
+    arrays, before = {"p", "g"}, 0
+    while len(arrays) > before:
+        before = len(arrays)
+        arrays |= {target for target, expression in statements if _touches(expression, arrays)}
+    return arrays
+
+
+def _touches(expression: ast.AST, names: set[str]) -> bool:
+    return any(isinstance(node, ast.Name) and node.id in names for node in ast.walk(expression))
+
+
+class _Hoist(ast.NodeTransformer):
+    """Replace every expression that touches no array by a constant `c0`, `c1`, ... computed on the host.
+
+    `x ** 2` becomes `square(x)` and `x ** 0.5` becomes `sqrt(x)`: these are exact and the same everywhere,
+    a general power is not.
+    """
+
+    def __init__(self, arrays: set[str]) -> None:
+        self.arrays, self.names, self.lines = arrays, {}, []
+        self.seen: dict[str, str] = {}
+
+    def assign(self, target: str, expression: ast.expr) -> None:
+        self.lines.append(f"{target} = {ast.unparse(expression)}")
+        self.seen = {}                                          # the same text may now mean another number
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if not isinstance(node, ast.expr):                      # + - * / themselves
+            return node
+        if not _touches(node, self.arrays):
+            return ast.Name(self._constant(ast.unparse(node)))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            match node.right:
+                case ast.Constant(value=2):
+                    return self._call("square", node.left)
+                case ast.Constant(value=0.5):
+                    return self._call("sqrt", node.left)
+            return self._call("power", node.left, node.right)
+        if isinstance(node, ast.Call):
+            if called(node) not in FUNCTIONS:
+                raise RuleError(f"cannot read `{ast.unparse(node)}`; a rule may call {', '.join(FUNCTIONS)} "
+                                "and other rules")
+            return self._call(called(node), *node.args)
+        if isinstance(node, ast.Name):
+            return ast.Name(node.id)
+        if operands(node) is None:
+            raise RuleError(f"cannot read `{ast.unparse(node)}`; arrays meet in + - * / ** comparisons, & | ~ "
+                            "and function calls")
+        return super().generic_visit(node)
+
+    def _call(self, name: str, *arguments: ast.expr) -> ast.Call:
+        return ast.Call(ast.Name(name), [self.visit(argument) for argument in arguments], [])
+
+    def _constant(self, source: str) -> str:
+        if source not in self.seen:
+            self.seen[source] = name = f"c{len(self.names)}"
+            self.names[name] = name
+            self.lines.append(f"{name} = {source}")
+        return self.seen[source]

@@ -1,0 +1,496 @@
+"""Tensor, and `@primitive`: how a call is recorded. No mathematics here.
+
+A Tensor holds an array of the backend. An op is a plain function on arrays, wrapped by `primitive`
+together with its vector-Jacobian products. When an argument requires a gradient, the op's result points
+at a `Node`: the op, what its gradient formulas mention of the arguments, and where those came from.
+Nothing points the other way, so there are no reference cycles, and a Tensor that no formula needs is
+freed at once.
+"""
+
+from __future__ import annotations
+
+import dis
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import update_wrapper
+from typing import Any, NamedTuple
+
+from .backend import asarray, to_numpy, xp
+
+float32, float64, int64, bool_ = xp.dtype("float32"), xp.dtype("float64"), xp.dtype("int64"), xp.dtype("bool")
+ndarray = xp.ndarray
+
+
+class _Mode(threading.local):
+    """Whether calls are recorded: true when a thread starts."""
+
+    recording = True
+
+
+mode = _Mode()
+
+
+@contextmanager
+def _recording(on: bool) -> Iterator[None]:
+    before, mode.recording = mode.recording, on
+    try:
+        yield
+    finally:
+        mode.recording = before
+
+
+def no_grad():
+    """Record nothing inside: a context manager, and a decorator.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with tg.no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
+    return _recording(False)
+
+
+def enable_grad():
+    """Record again inside `no_grad`: a context manager, and a decorator."""
+    return _recording(True)
+
+
+def is_grad_enabled() -> bool:
+    """Return whether calls are being recorded in this thread."""
+    return mode.recording
+
+
+class Tensor:
+    """An array that remembers how it was made, so that gradients can flow back through it.
+
+    Parameters
+    ----------
+    data : array_like
+        Numbers, nested lists, an array or a Tensor; copied. Python floats become float32, integers int64,
+        booleans bool; arrays keep their dtype.
+    requires_grad : bool, default False
+        Whether `backward()` fills `.grad`. Only for floating-point data.
+    dtype : dtype, optional
+        The dtype of the result.
+
+    Raises
+    ------
+    TypeError
+        When the data is not numeric, or not floating-point where a gradient is asked for.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> x = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+
+    __slots__ = ("_data", "_requires_grad", "_grad", "_node", "_version", "_hooks", "_buffer", "__weakref__")
+    __hash__ = object.__hash__                      # by identity: == compares elements
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        _fill(self, _as_array(data, dtype))
+        if requires_grad:
+            self.requires_grad = True
+
+    @classmethod
+    def _wrap(cls, data: Any) -> Tensor:
+        """Return a Tensor around an array of the backend, without a copy."""
+        self = cls.__new__(cls)
+        _fill(self, data if type(data) is ndarray else xp.asarray(data))
+        return self
+
+    @property
+    def data(self) -> Any:
+        """The array itself. Writing into it is not seen by the tape; assigning copies, keeping shape and dtype."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = value._data if isinstance(value, Tensor) else asarray(value)
+        if array is not self._data:
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise ValueError(f"data keeps its shape and dtype, {self.shape} and {self.dtype}; got {array.shape} and "
+                                 f"{array.dtype}. Make a new Tensor, or convert with .astype({str(self.dtype)!r})")
+            self._data[...] = array
+        self._version[0] += 1
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this Tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self._data.dtype.kind != "f":
+            raise TypeError(f"only a floating-point Tensor can require a gradient, this one is {self.dtype}; "
+                            "write its numbers with a point or pass dtype=tg.float32")
+        if self._node is not None and not value:
+            raise RuntimeError("requires_grad of a computed Tensor cannot be switched off; use .detach()")
+        self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` has accumulated here, or None."""
+        self._buffer = None                         # whoever looks may keep it: the engine will not write here again
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = value if isinstance(value, Tensor) else Tensor._wrap(asarray(value))
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise ValueError(f"a gradient has its Tensor's shape and dtype, {self.shape} and {self.dtype}; "
+                                 f"got {value.shape} and {value.dtype}")
+            self._buffer = None
+        self._grad = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim
+
+    @property
+    def dtype(self) -> Any:
+        """The NumPy dtype of the elements."""
+        return self._data.dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this Tensor was made by the user, not by a recorded op."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The tape's record of the op that made this Tensor, or None."""
+        return self._node
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or its entry `dim`."""
+        return self._data.shape if dim is None else self._data.shape[dim]
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return self._data.size
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        if self._data.size != 1:
+            raise ValueError(f"item() needs a Tensor of one element, this one has shape {self.shape}; use .tolist()")
+        return self._data.item()
+
+    def numpy(self) -> Any:
+        """Return the elements as a NumPy array on the host, sharing memory where possible."""
+        return to_numpy(self._data)
+
+    def tolist(self) -> Any:
+        """Return the elements as nested Python lists."""
+        return self._data.tolist()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor on the same memory that the tape knows nothing of."""
+        y = Tensor._wrap(self._data)
+        y._version = self._version
+        return y
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` and return this Tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call `hook(gradient)` whenever backward reaches this Tensor; what it returns replaces the gradient.
+
+        Returns
+        -------
+        Handle
+            Its `remove()` takes the hook away again.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("a hook needs a Tensor that requires a gradient")
+        owner = self if self._node is None else self._node
+        if owner._hooks is None:
+            owner._hooks = []
+        owner._hooks.append(hook)
+        return Handle(owner._hooks, hook)
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("a Tensor without axes has no length")
+        return self._data.shape[0]
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ValueError(f"the truth of a Tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise TypeError(f"only an integer Tensor of one element is an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self._data.size == 1 else format(str(self), spec)
+
+    def __repr__(self) -> str:
+        import numpy
+        body = numpy.array2string(self.numpy(), separator=", ", precision=4, prefix="tensor(", threshold=1000)
+        notes = [body] if self._data.size else [body if self.ndim == 1 else f"[], shape={self.shape}"]
+        if self.dtype not in (float32, int64, bool_):
+            notes.append(f"dtype={self.dtype}")
+        if self._node is not None:
+            notes.append(f"grad_fn=<{self._node.op.name}>")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join(notes)})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy
+        return numpy.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._data.__dlpack_device__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a leaf as a NumPy array, so that a GPU's checkpoint opens on a laptop."""
+        if self._node is not None:
+            raise TypeError("only a leaf can be copied or pickled, this Tensor was computed; use .detach() first")
+        return _rebuild, (type(self), self.numpy(), self._requires_grad, self._grad)
+
+
+def _fill(x: Tensor, data: Any) -> None:
+    x._data, x._requires_grad, x._grad, x._node, x._version, x._hooks, x._buffer = data, False, None, None, [0], None, None
+
+
+def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Tensor | None) -> Tensor:
+    x = cls.__new__(cls)
+    _fill(x, xp.array(data))
+    x._requires_grad, x._grad = requires_grad, grad
+    return x
+
+
+def _as_array(data: Any, dtype: Any) -> Any:
+    """Copy any array_like into a new array of the backend."""
+    if isinstance(data, Tensor):
+        return xp.array(data._data, dtype=dtype, order="C")
+    if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
+        data = [x.numpy() if isinstance(x, Tensor) else x for x in data]
+    array = xp.array(data, dtype=dtype, order="C")
+    if dtype is None and array.dtype == float64 and not hasattr(data, "dtype") and not _typed(data):
+        array = array.astype(float32)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a Tensor holds real numbers or booleans, got {type(data).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _typed(data: Any) -> bool:
+    """Whether nested lists hold arrays, which know their dtype, rather than Python numbers."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return hasattr(data, "dtype")
+
+
+tensor = Tensor
+
+
+class Handle(NamedTuple):
+    """A registered hook; `remove()` takes it away."""
+
+    hooks: list
+    hook: Callable
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        self.hooks[:] = [hook for hook in self.hooks if hook is not self.hook]
+
+
+class Node:
+    """One recorded call: the op, what its gradients need of the arguments, and where those came from.
+
+    It has the `shape`, `dtype` and `ndim` of its result, so that it can stand in for an argument of which
+    a gradient formula mentions no more than that.
+    """
+
+    __slots__ = ("op", "plan", "args", "kwargs", "y", "shape", "dtype", "parents", "versions", "stamp", "_hooks")
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of the result."""
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}>"
+
+
+class Plan(NamedTuple):
+    """What to keep of a call, given which arguments are Tensors and which of them require a gradient."""
+
+    wanted: tuple[tuple[int, Callable], ...]        # argument and its VJP, where a gradient is required
+    droppable: tuple[int, ...]                      # of these, arguments whose values no VJP mentions
+    watched: tuple[int, ...]                        # Tensors whose values some VJP mentions
+    keeps_y: bool                                   # whether some VJP mentions the result
+
+
+class Op:
+    """The gradients of a primitive: `vjp(k)` pulls the cotangent of its result back to argument k."""
+
+    def __init__(self, name: str, vjps: tuple[Callable | None, ...], each: Callable | None, view: bool) -> None:
+        self.name, self.vjps, self.each, self.view = name, vjps, each, view
+        self.needs = {}
+        self.plans: dict[tuple[int, int], Plan | None] = {}
+
+    def vjp(self, k: int) -> Callable | None:
+        """Return the vector-Jacobian product of argument k, or None where there is no gradient."""
+        if self.each is not None:
+            each = self.each
+            return lambda *args, **kwargs: each(k, *args, **kwargs)
+        return self.vjps[k] if k < len(self.vjps) else None
+
+    def plan(self, tensors: int, grads: int, count: int) -> Plan | None:
+        """Return what to keep when `tensors` and `grads` are the bit sets of such arguments; None for nothing."""
+        wanted = tuple((k, vjp) for k in range(count) if grads >> k & 1 and (vjp := self.vjp(k)) is not None)
+        everything = {"y", *range(count)}
+        needs = set().union(*(everything if self.each else mentioned(vjp) for _, vjp in wanted))
+        plan = Plan(wanted, tuple(k for k, _ in wanted if k not in needs),
+                    tuple(k for k in range(count) if tensors >> k & 1 and k in needs), "y" in needs) if wanted else None
+        self.plans[tensors, grads] = plan
+        return plan
+
+
+_METADATA = {"shape", "ndim", "dtype"}
+
+
+def mentioned(vjp: Callable) -> set[int | str]:
+    """Return which values a VJP `(g, y, *args)` mentions: "y" and positions of arguments.
+
+    Read from its bytecode: a name that is loaded counts, unless only its shape, ndim or dtype is taken.
+    """
+    code = vjp.__code__
+    names = code.co_varnames[:code.co_argcount]
+    if code.co_flags & 0x04:                                                   # *args: any of them
+        return {"y", *range(64)}
+    loads: list[str | None] = []
+    for step in dis.get_instructions(code):
+        if step.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
+            loads += step.argval if isinstance(step.argval, tuple) else [step.argval]
+        elif step.opname == "LOAD_ATTR" and loads and step.argval in _METADATA:
+            loads[-1] = None
+        elif loads:
+            loads.append(None)                                                 # an attribute of something else follows
+    return {"y" if name == "y" else names.index(name) - 2 for name in loads if name in names[1:]}
+
+
+def primitive(*vjps: Callable | None, each: Callable | None = None, view: bool = False) -> Callable[[Callable], Callable]:
+    """Turn a function on arrays into an op that also accepts Tensors.
+
+    Parameters
+    ----------
+    *vjps : callable or None
+        `vjps[k](g, y, *args, **kwargs)` pulls the cotangent g of `y = f(*args, **kwargs)` back to argument k.
+        It is handed arrays, or Tensors when the gradient itself will be differentiated, so it is written
+        in ops. The second argument must be called `y`. None where there is no gradient. The engine sums
+        a broadcast cotangent to its argument's shape; no VJP mentions broadcasting.
+    each : callable, optional
+        For any number of arguments, in place of `vjps`: `each(k, g, y, *args, **kwargs)`.
+    view : bool, default False
+        Whether the result may share the first argument's memory.
+
+    Returns
+    -------
+    callable
+        The decorator. The op takes arrays to arrays, and Tensors to a Tensor.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_opt as tg
+    >>> @tg.primitive(lambda g, y, x: g * 3 * x * x)
+    ... def cube(x):
+    ...     return x ** 3
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> cube(x).backward()
+    >>> x.grad
+    tensor(12.)
+    """
+    def wrap(forward: Callable) -> Callable:
+        record = Op(forward.__name__.strip("_"), vjps, each, view)
+        plans, new = record.plans, Tensor.__new__
+
+        def op(*args, **kwargs):
+            tensors, grads, bit, raw = 0, 0, 1, []
+            for a in args:
+                if isinstance(a, Tensor):
+                    tensors |= bit
+                    if a._requires_grad:
+                        grads |= bit
+                    raw.append(a._data)
+                else:
+                    raw.append(a)
+                bit <<= 1
+            data = forward(*raw, **kwargs)
+            if not tensors:
+                return data
+            y = new(Tensor)
+            y._data = data = data if type(data) is ndarray else xp.asarray(data)
+            y._requires_grad, y._grad, y._node, y._hooks, y._buffer = False, None, None, None, None
+            y._version = _shared_version(args[0], data) if view else [0]
+            if not grads or not mode.recording:
+                return y
+            try:
+                plan = plans[tensors, grads]
+            except KeyError:
+                plan = record.plan(tensors, grads, len(args))
+            if plan is None:
+                return y
+            node = Node()
+            node.op, node.plan, node.kwargs, node.shape, node.dtype, node._hooks = (
+                record, plan, kwargs, data.shape, data.dtype, None)
+            node.parents = [args[k]._node or args[k] for k, _ in plan.wanted]
+            node.versions = versions = [args[k]._version for k in plan.watched]
+            if plan.keeps_y:
+                node.y = data
+                versions.append(y._version)
+            else:
+                node.y = None
+            stamp = 0
+            for version in versions:                # versions only grow: the sum stays if and only if each does
+                stamp += version[0]
+            node.stamp = stamp
+            if plan.droppable:
+                args = list(args)
+                for k in plan.droppable:
+                    args[k] = args[k]._node or args[k]
+            node.args = args
+            y._node, y._requires_grad = node, True
+            return y
+
+        op.op = record
+        return update_wrapper(op, forward)
+    return wrap
+
+
+def _shared_version(x: Any, data: Any) -> list[int]:
+    """Return the count of writes of a view: that of the memory it lies in."""
+    if isinstance(x, Tensor) and (data is x._data or data.base is x._data or
+                                  (data.base is not None and data.base is x._data.base)):
+        return x._version
+    return [0]
