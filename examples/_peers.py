@@ -87,13 +87,13 @@ def ratio(times, name, other):
     return statistics.median(a / b for a, b in zip(times[name], times[other]))
 
 
-def burst(step, seconds, most=300):
-    """Median microseconds of a step over a short burst of at least three."""
+def burst(step, seconds, most=600):
+    """Median microseconds of a step over a burst; its first half only wakes threads and caches."""
     times, end = [], time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end and len(times) < most or len(times) < 3:
+    while (start := time.perf_counter()) < end and len(times) < most or len(times) < 4:
         step()
         times.append(time.perf_counter() - start)
-    return 1e6 * statistics.median(times)
+    return 1e6 * statistics.median(times[len(times) // 2:])
 
 
 def peak_memory():

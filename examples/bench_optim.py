@@ -36,7 +36,7 @@ def ours(name, elements, tensors):
     import tinygrad_opt as tg
 
     values, slopes = arrays(elements, tensors)
-    params = [tg.nn.Parameter(tg.Tensor(value)) for value in values]
+    params = [tg.Tensor(value, requires_grad=True) for value in values]
     for p, slope in zip(params, slopes):
         p.grad = tg.Tensor(slope)
     return getattr(tg.optim, name)(params, **OPTIMIZERS[name][0]).step, lambda: params[0][:3].tolist()
@@ -121,7 +121,7 @@ def measure(peers, optimizer, size, rounds, seconds):
 
 
 def main(quick):
-    rounds, seconds = (1, 0.02) if quick else (9, 0.03)
+    rounds, seconds = (1, 0.04) if quick else (7, 0.2)
     print(__doc__)
     names = _peers.installed(REQUIREMENTS)
     print(f"Median microseconds a step, {_peers.THREADS} threads a peer\n\n"

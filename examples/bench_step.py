@@ -247,7 +247,7 @@ def compare_memory(names):
 
 
 def main(quick):
-    rounds, seconds = (3, 0.01) if quick else (15, 0.04)
+    rounds, seconds = (1, 0.1) if quick else (11, 0.2)
     print(__doc__)
     names = _peers.installed(REQUIREMENTS)
     rivals = [name for name in GOALS if {name, "tinygrad_opt"} <= set(names)]

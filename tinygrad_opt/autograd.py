@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from .backend import xp
@@ -139,7 +140,8 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
         cotangents[root._node] = seed if known is None else known + seed
     late: dict[Tensor, Any] = {}                    # leaves with hooks wait for their whole gradient
     owned: set[Node] = set()                        # cotangents that were summed here: nobody else holds them
-    with enable_grad() if create_graph else no_grad():
+    # Arrays are never recorded, so an ordinary backward needs no mode.
+    with enable_grad() if create_graph else nullcontext():
         for node in reversed(order):
             g = cotangents.pop(node, None)
             if g is None or (useful is not None and node not in useful):

@@ -116,8 +116,8 @@ class Rule:
             else:
                 hoist.assign(target, expression)
         self.constants = tuple(hoist.names.values())
-        self.locals = tuple(dict.fromkeys(target for target, _ in self.body if target not in self.arrays))
-        results = ", ".join("(" + "".join(f"{name}, " for name in names) + ")" for names in (self.constants, self.memory))
+        results = ", ".join("(" + "".join(f"{name}, " for name in names) + ")"
+                            for names in (self.constants, self.memory))
         self.host_source = "\n    ".join([f"def host({', '.join([*self.options, *self.memory])}):",
                                           *hoist.lines, f"return {results}"]) + "\n"
         space = {name: function.host for name, function in FUNCTIONS.items()}

@@ -222,8 +222,7 @@ class Tensor:
         owner = self if self._node is None else self._node
         if owner._hooks is None:
             owner._hooks = []
-        owner._hooks.append(hook)
-        return Handle(owner._hooks, hook)
+        return Handle.register(owner._hooks, hook)
 
     def __len__(self) -> int:
         if not self._data.ndim:
@@ -247,13 +246,14 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self._data.size == 1 else format(str(self), spec)
+        alone = not self._data.ndim or (spec and self._data.size == 1)
+        return format(self.item() if alone else str(self), spec)
 
     def __repr__(self) -> str:
-        import numpy
-        body = numpy.array2string(self.numpy(), separator=", ", precision=4, prefix="tensor(", threshold=1000)
-        notes = [body] if self._data.size else [body if self.ndim == 1 else f"[], shape={self.shape}"]
-        if self.dtype not in (float32, int64, bool_):
+        notes = [_text(self.numpy())]
+        if not self._data.size and self.ndim > 1:
+            notes.append(f"size={self.shape}")
+        if self.dtype not in ((float32, int64, bool_) if self._data.size else (float32,)):
             notes.append(f"dtype={self.dtype}")
         if self._node is not None:
             notes.append(f"grad_fn=<{self._node.op.name}>")
@@ -275,36 +275,56 @@ class Tensor:
         """Pickle a leaf as a NumPy array, so that a GPU's checkpoint opens on a laptop."""
         if self._node is not None:
             raise TypeError("only a leaf can be copied or pickled, this Tensor was computed; use .detach() first")
-        return _rebuild, (type(self), self.numpy(), self._requires_grad, self._grad)
+        grad = None if self._grad is None else self._grad.numpy()
+        return _rebuild, (type(self), self.numpy(), self._requires_grad, grad)
 
 
 def _fill(x: Tensor, data: Any) -> None:
     x._data, x._requires_grad, x._grad, x._node, x._version, x._hooks, x._buffer = data, False, None, None, [0], None, None
 
 
-def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Tensor | None) -> Tensor:
+def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Any) -> Tensor:
     x = cls.__new__(cls)
     _fill(x, xp.array(data))
-    x._requires_grad, x._grad = requires_grad, grad
+    x._requires_grad, x._grad = requires_grad, None if grad is None else Tensor._wrap(xp.array(grad))
     return x
+
+
+def _text(array: Any) -> str:
+    """Print an array of the host as torch does: four places, unless every number is whole."""
+    import numpy
+    sizes = numpy.abs(array[numpy.isfinite(array) & (array != 0)])
+    whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and sizes.max() < 1e8 and sizes.max() <= 1000 * sizes.min())
+    return numpy.array2string(array, max_line_width=80, precision=4, separator=", ", prefix="tensor(", threshold=1000,
+                              floatmode="maxprec" if whole else "fixed")
 
 
 def _as_array(data: Any, dtype: Any) -> Any:
     """Copy any array_like into a new array of the backend."""
-    if isinstance(data, Tensor):
-        return xp.array(data._data, dtype=dtype, order="C")
-    if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
-        data = [x.numpy() if isinstance(x, Tensor) else x for x in data]
-    array = xp.array(data, dtype=dtype, order="C")
-    if dtype is None and array.dtype == float64 and not hasattr(data, "dtype") and not _typed(data):
-        array = array.astype(float32)
+    plain = _without_tensors(data)
+    array = real(xp.array(plain, order="C"))
+    if dtype is not None:
+        return real(array.astype(dtype, copy=False))
+    return array.astype(float32) if array.dtype == float64 and not _typed(plain) else array
+
+
+def real(array: Any) -> Any:
+    """Return an array, refusing all but real numbers and booleans."""
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a Tensor holds real numbers or booleans, got {type(data).__name__} of dtype {array.dtype}")
+        raise TypeError(f"a Tensor holds real numbers or booleans, got dtype {array.dtype}")
     return array
 
 
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data._data
+    if isinstance(data, (list, tuple)):
+        return [x.numpy() if isinstance(x, Tensor) else _without_tensors(x) for x in data]
+    return data
+
+
 def _typed(data: Any) -> bool:
-    """Whether nested lists hold arrays, which know their dtype, rather than Python numbers."""
+    """Whether data is an array, or lists of arrays, which know their dtype, rather than of Python numbers."""
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
     return hasattr(data, "dtype")
@@ -313,15 +333,23 @@ def _typed(data: Any) -> bool:
 tensor = Tensor
 
 
-class Handle(NamedTuple):
+class Handle:
     """A registered hook; `remove()` takes it away."""
 
-    hooks: list
-    hook: Callable
+    def __init__(self, hooks: list[Callable], hook: Callable) -> None:
+        self.hooks, self.hook = hooks, hook
+
+    @classmethod
+    def register(cls, hooks: list[Callable], hook: Callable) -> Handle:
+        """Append a hook to a list and return its handle."""
+        hooks.append(hook)
+        return cls(hooks, hook)
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
-        self.hooks[:] = [hook for hook in self.hooks if hook is not self.hook]
+        places = [k for k, hook in enumerate(self.hooks) if hook is self.hook]
+        del self.hooks[places[0]:places[0] + 1] if places else None
+        self.hooks = []
 
 
 class Node:

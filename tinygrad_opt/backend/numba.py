@@ -6,14 +6,11 @@ Numba itself is imported at the first kernel. A printed kernel is written to a f
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.metadata import version
 from types import ModuleType
 
 import numpy
@@ -53,7 +50,10 @@ def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]]
     kernel = _load(rule.name, numba_source(rule, dtype)).kernel
 
     def run(table: Table, constants: Sequence[float]) -> int | None:
-        constants = numpy.array(constants, dtype=numpy.float64)
+        constants, end = numpy.array(constants, dtype=numpy.float64), len(table.rows)
+        if len(table.shares) == 1:
+            row = kernel(table.addresses, 0, end, constants)
+            return row if row < end else None
         *others, (first, last) = table.shares
         waiting = [(_pool().submit(kernel, table.addresses, a, b, constants), b) for a, b in others]
         ends = [(kernel(table.addresses, first, last, constants), last)]
@@ -87,6 +87,7 @@ def erf(x: numpy.ndarray) -> numpy.ndarray:
 
 def versions() -> dict[str, str]:
     """Return what this backend runs on, by name."""
+    from importlib.metadata import version
     return {**plain.versions(), "numba": version("numba"), "threads": str(_threads())}
 
 
@@ -115,6 +116,9 @@ def _load(name: str, source: str) -> ModuleType:
 
     Numba keeps machine code only for functions that live in a file.
     """
+    import hashlib
+    import tempfile
+
     from . import loops                                           # the printed kernels import it, and their hash
     with open(loops.__file__, "rb") as file:                      # must change with it
         digest = hashlib.sha256(source.encode() + file.read()).hexdigest()[:16]
@@ -142,4 +146,5 @@ def _folder() -> str:
             return base
     except OSError:
         pass
+    import tempfile
     return tempfile.mkdtemp(prefix="tinygrad_opt_")

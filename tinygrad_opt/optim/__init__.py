@@ -1,8 +1,10 @@
 """The optimizer suite: each optimizer is a rule, written once."""
 
 from .adam import Adam, AdamW
-from .optimizer import Optimizer
+from .optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from .rmsprop import RMSprop
 from .sgd import SGD
 
-__all__ = ["Optimizer", "SGD", "Adam", "AdamW", "RMSprop"]
+OPTIMIZERS = {cls.__name__: cls for cls in (SGD, Adam, AdamW, RMSprop)}
+
+__all__ = [*OPTIMIZERS, "OPTIMIZERS", "Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook"]

@@ -6,7 +6,6 @@ A subclass says its rule and the names of its state; everything else is here.
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -14,9 +13,19 @@ from ..backend import xp
 from ..rule import Rule
 from ..tensor import Handle, Tensor, enable_grad
 from .plan import Plan, read_rule
-from .ranges import RANGES, Range, check
+from .ranges import RANGES, check
 
 STEP_HOOKS: dict[str, list[Callable]] = {"pre": [], "post": []}        # of every optimizer
+
+
+def register_optimizer_step_pre_hook(hook: Callable) -> Handle:
+    """Call `hook(optimizer, args, kwargs)` before each step of every optimizer."""
+    return Handle.register(STEP_HOOKS["pre"], hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable) -> Handle:
+    """Call `hook(optimizer, args, kwargs)` after each step of every optimizer."""
+    return Handle.register(STEP_HOOKS["post"], hook)
 
 
 class Optimizer:
@@ -60,9 +69,9 @@ class Optimizer:
     p ← p − lr·sign(m)
     """
 
-    rule: ClassVar[Callable]
+    rule: ClassVar[Callable | None] = None
     state_names: ClassVar[dict[str, str]] = {}      # the rule's letter -> the name in `state`, where it differs
-    ranges: ClassVar[dict[str, Range]] = {}         # of options, where RANGES does not say
+    ranges: ClassVar[dict[str, Any]] = {}           # of options, where RANGES does not say
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = {**defaults, "maximize": defaults.get("maximize", False)}
@@ -131,8 +140,8 @@ class Optimizer:
     def _check_options(self, group: dict[str, Any]) -> None:
         """Raise unless every option of a group is in its range; a subclass adds what depends on several."""
         ranges = {**RANGES, **self.ranges}
-        for name, value in group.items():
-            check(type(self).__name__, name, value, ranges)
+        for name in ranges.keys() & group.keys():
+            check(type(self).__name__, name, group[name], ranges[name])
 
     @property
     def lr(self) -> float:
@@ -141,7 +150,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        check(type(self).__name__, "lr", value, {**RANGES, **self.ranges})
+        check(type(self).__name__, "lr", value, {**RANGES, **self.ranges}["lr"])
         before = self.lr
         same = all(group["lr"] == before for group in self.param_groups)
         if not same and not before:
@@ -205,10 +214,7 @@ class Optimizer:
         plan = self._plans.get(k)
         if plan is None or plan.rule is not rule or not plan.fits(group["params"], self.state):
             plan = self._plans[k] = self._plan(rule, group)
-        values = plan.values(group)
-        if values != plan.checked:
-            self._check_options(group)
-            plan.checked = values
+        values = plan.values(group, self._check_options)
         for run in plan.runs:
             spoilt = run.step(values)
             if spoilt is not None and not self._warned:
@@ -236,10 +242,13 @@ class Optimizer:
 
     def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group; a subclass with variants chooses here by the group's options."""
+        if type(self).rule is None:
+            raise NotImplementedError(f"{type(self).__name__} has no rule: define `def rule(p, g, ..., lr)` in the class, or "
+                                      "override rule_for")
         return type(self).rule
 
     def _warn(self, group: dict[str, Any], p: Tensor) -> None:
-        place = group["params"].index(p)
+        place = next(k for k, other in enumerate(group["params"]) if other is p)
         name = group["param_names"][place] if "param_names" in group else f"number {place} of its group"
         warnings.warn(f"{type(self).__name__}: parameter {name}, shape {p.shape}, has become NaN at step "
                       f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr ({group['lr']}), clip "
@@ -374,9 +383,7 @@ class Optimizer:
         return self._register("load_state_dict_post", hook)
 
     def _register(self, event: str, hook: Callable) -> Handle:
-        hooks = self._hooks.setdefault(event, [])
-        hooks.append(hook)
-        return Handle(hooks, hook)
+        return Handle.register(self._hooks.setdefault(event, []), hook)
 
 
 class _State(dict):
@@ -410,6 +417,6 @@ def _parameters(params: Any, owner: str) -> tuple[list[Tensor], list[str] | None
         raise TypeError(f"{owner}: params has no order in a set, so its state could not be saved; pass a list")
     items = [params] if isinstance(params, Tensor) else list(params.items() if isinstance(params, Mapping) else params)
     named = [isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in items]
-    if any(named) != all(named):
+    if any(named) and not all(named):
         raise ValueError(f"{owner}: either all parameters of a group are (name, Tensor) or none is")
     return ([p for _, p in items], [name for name, _ in items]) if items and named[0] else (items, None)

@@ -35,14 +35,15 @@ class Plan:
     ----------
     runs : list of Run
         One for each dtype and each count of steps among the parameters that have a gradient.
-    checked : list
-        The values of options that have been found in range.
     """
 
     def __init__(self, rule: Rule, group: dict[str, Any], state: dict[Tensor, dict], names: dict[str, str]) -> None:
-        self.rule, self.params, self.checked = rule, list(group["params"]), None
+        self.rule, self.params = rule, list(group["params"])
         self.absent = [p for p in self.params if p._grad is None]
         self.sources = [_source(name, rule, group) for name in rule.options]
+        self.keys = list(dict.fromkeys(key for key, _ in self.sources if key is not None))
+        self.seen: list[Any] | None = None
+        self.numbers: list[float] = []
         runs: dict[Any, list[Tensor]] = {}
         for p in self.params:
             if p._grad is not None:
@@ -55,10 +56,19 @@ class Plan:
         return (len(params) == len(self.params) and all(map(is_, params, self.params))
                 and all(p._grad is None for p in self.absent) and all(run.fits(state) for run in self.runs))
 
-    def values(self, group: dict[str, Any]) -> list[float]:
-        """Return the options that the rule is given, in its order; the count of steps stands as 0."""
-        return [0 if key is None else float(group[key] if place is None else group[key][place])
-                for key, place in self.sources]
+    def values(self, group: dict[str, Any], check: Callable[[dict[str, Any]], None]) -> list[float]:
+        """Return the options that the rule is given, in its order, checked when they have changed.
+
+        The count of steps stands as 0.
+        """
+        seen = [group[key] for key in self.keys]
+        if seen != self.seen:
+            check(group)
+            self.numbers = [0 if key is None else float(group[key] if place is None else group[key][place])
+                            for key, place in self.sources]
+            # An array could change in place and still be equal to itself.
+            self.seen = seen if all(isinstance(value, (int, float, tuple)) for value in seen) else None
+        return self.numbers
 
 
 def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, int | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 
@@ -27,23 +26,22 @@ class Range:
 
 POSITIVE, NONNEGATIVE, UNIT = Range("(0, inf)"), Range("[0, inf)"), Range("[0, 1)")
 
-# What an option of this name allows unless its optimizer says otherwise. A tuple of numbers (betas) has one
-# range for all.
-RANGES = {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "eps": NONNEGATIVE, "betas": UNIT, "momentum": NONNEGATIVE,
-          "alpha": NONNEGATIVE}
+# What an option of this name allows unless its optimizer says otherwise; a tuple has a range for each number.
+RANGES = {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "eps": NONNEGATIVE, "betas": (UNIT, UNIT),
+          "momentum": NONNEGATIVE, "alpha": NONNEGATIVE}
 
 
-def check(owner: str, name: str, value: Any, ranges: dict[str, Range]) -> None:
+def check(owner: str, name: str, value: Any, allowed: Range | tuple[Range, ...]) -> None:
     """Raise ValueError or TypeError unless an option lies in its range; the message says which, and what came."""
-    allowed = ranges.get(name)
-    if allowed is None or value is None:
+    if isinstance(allowed, tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(allowed):
+            raise ValueError(f"{owner}: {name} needs {len(allowed)} numbers, got {value!r}")
+        for k, (number, interval) in enumerate(zip(value, allowed), start=1):
+            check(owner, f"{name[:-1]}{k}", number, interval)
         return
-    several = isinstance(value, (tuple, list))
-    for k, number in enumerate(value if several else [value]):
-        shown = f"{name[:-1]}{k + 1}" if several and name.endswith("s") else name
-        try:
-            number = float(number)
-        except (TypeError, ValueError):
-            raise TypeError(f"{owner}: {shown} must be a number in {allowed.text}, got {number!r}") from None
-        if math.isnan(number) or number not in allowed:
-            raise ValueError(f"{owner}: {shown} must lie in {allowed.text}, got {number!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{owner}: {name} must be a number in {allowed.text}, got {value!r}") from None
+    if number not in allowed:                       # NaN is in none
+        raise ValueError(f"{owner}: {name} must lie in {allowed.text}, got {number!r}")

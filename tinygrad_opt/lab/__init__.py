@@ -1,0 +1,1 @@
+"""The laboratory: instruments that show what an optimizer does."""
