@@ -1,14 +1,15 @@
 """Peers: rival programs that run the same task, each in a process of its own and asked in turn.
 
 Thread pools of several libraries inside one process spin against each other and slow every column tenfold.
-So a script starts itself once per peer (`--peer NAME`), sends it requests through a pipe, and takes the
-median over many short bursts. A peer that waits for a request does nothing.
+So a script starts itself once per peer (`--peer NAME`), sends it requests through a pipe, and keeps
+the best of several short bursts. A peer that waits for a request does nothing.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -16,13 +17,9 @@ import sys
 import time
 
 THREADS = min(2, os.cpu_count() or 1)
-ENVIRONMENT = {
-    # A benchmark on the CPU stays there unless the reader asks for the graphics card: BACKEND=cupy.
-    "TINYGRAD_OPT_BACKEND": "numba",
-    **os.environ,
-    **{f"{pool}_NUM_THREADS": str(THREADS) for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM")},
-}
-DEVICE = "cuda" if ENVIRONMENT["TINYGRAD_OPT_BACKEND"] == "cupy" else "cpu"
+POOLS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM")
+ENVIRONMENT = {**os.environ, **{f"{pool}_NUM_THREADS": str(THREADS) for pool in POOLS},
+               "TINYGRAD_OPT_BACKEND": "numba"}  # the comparison is on the CPU, also where there is a GPU
 
 # Idle threads of a pool look for work for up to 30 ms before they sleep. Telling them not to
 # (OMP_WAIT_POLICY=passive) makes torch six times slower on small models; letting them finish is fair to all.
@@ -73,18 +70,16 @@ def ask_all(peers, **request):
 
 
 def ask_in_turn(peers, rounds, **request):
-    """Ask one peer after the other, `rounds` times: the answers, by name."""
+    """Ask one peer after the other, `rounds` times: the least answer, by name.
+
+    Whatever else runs on the machine only adds to a time, and most to peers whose threads wait for each other.
+    """
     answers = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
             answers[peer.name].append(peer.ask(**request))
             time.sleep(SETTLE)
-    return answers
-
-
-def ratio(times, name, other):
-    """Median over the rounds of one peer's time by another's: what disturbs one round disturbs both."""
-    return statistics.median(a / b for a, b in zip(times[name], times[other]))
+    return {name: min(values) for name, values in answers.items()}
 
 
 def burst(step, seconds, most=600):
@@ -97,7 +92,9 @@ def burst(step, seconds, most=600):
 
 
 def peak_memory():
-    """The most memory this process has held, in MB."""
+    """The most memory this process has held, in MB; NaN on Windows, which has no such count in Python."""
+    if importlib.util.find_spec("resource") is None:
+        return math.nan
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -114,6 +111,13 @@ def installed(requirements):
     return [name for name, modules in missing.items() if not modules]
 
 
+def warn_if_busy():
+    """Name what would spoil the figures: threads that wait for each other suffer most from other programs."""
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        print(f"The machine had a load of {os.getloadavg()[0]:.1f} in the last minute. What else runs disturbs "
+              "these figures.\n")
+
+
 def verdict(value, goal, at_least=False):
     """A figure beside its goal, in words."""
     reached = value >= goal if at_least else value <= goal
@@ -128,6 +132,7 @@ def start(main, answer):
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.peer:
+        warn_if_busy()
         return main(options.quick)
     if hasattr(os, "sched_setaffinity"):  # the only way to tell XLA
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])

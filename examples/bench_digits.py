@@ -7,14 +7,12 @@ compile its kernels, the others find them in the cache.
 """
 
 import argparse
-import json
-import os
+import importlib.util
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import _peers
@@ -29,7 +27,7 @@ from torch.nn import functional as F
 parser = argparse.ArgumentParser()
 parser.add_argument("data")
 parser.add_argument("--hidden", type=lambda text: [int(n) for n in text.split(",")])
-parser.add_argument("--optimizer", choices=["SGD", "Adam", "AdamW", "RMSprop"])
+parser.add_argument("--optimizer")
 parser.add_argument("--lr", type=float)
 parser.add_argument("--epochs", type=int)
 parser.add_argument("--batch-size", type=int)
@@ -49,8 +47,8 @@ torch.manual_seed(0)
 sizes = [64, *options.hidden, 10]
 layers = [layer for i, o in zip(sizes, sizes[1:]) for layer in (torch.nn.Linear(i, o), torch.nn.ReLU())]
 model = torch.nn.Sequential(*layers[:-1])
-fused = {} if options.optimizer == "RMSprop" else {"fused": True}
-optimizer = getattr(torch.optim, options.optimizer)(model.parameters(), lr=options.lr, **fused)
+optimizers = {name.lower(): cls for name, cls in vars(torch.optim).items() if isinstance(cls, type)}
+optimizer = optimizers[options.optimizer](model.parameters(), lr=options.lr, fused=True)
 
 history = []
 for epoch in range(options.epochs):
@@ -101,22 +99,75 @@ if options.picture:
 print(f"test accuracy {accuracy:.4f}")
 '''
 
-GOALS = {"warm": 0.7, "first": 1.5}
+OURS = [sys.executable, "-m", "tinygrad_opt", "train", "digits"]
+
+
+def torch_command(script):
+    """The torch script with our command's data and defaults."""
+    from tinygrad_opt.cli import EPOCHS
+    from tinygrad_opt.train import Settings
+
+    Path(script).write_text(TORCH_SCRIPT)
+    package = Path(importlib.util.find_spec("tinygrad_opt").origin).parent
+    return [sys.executable, script, str(package / "data" / "optdigits.npz"), "--epochs", str(EPOCHS),
+            "--hidden", ",".join(map(str, Settings.hidden)), "--optimizer", Settings.optimizer,
+            "--lr", str(Settings.lr), "--batch-size", str(Settings.batch_size)]
 
 
 def run(command, **environment):
-    """Run a command in an empty folder: its seconds, and what it printed. It must succeed."""
+    """Run a command in an empty folder: its seconds, and the last line it printed."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        done = subprocess.run(command, cwd=folder, env=_peers.ENVIRONMENT | environment, text=True,
+        done = subprocess.run(command, check=False, cwd=folder, env=_peers.ENVIRONMENT | environment, text=True,
                               capture_output=True)
         seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return seconds, done.stdout
+    return seconds, done.stdout.splitlines()[-1].partition(";")[0]
 
 
-def first_run(command):
-    """Run a command as on a machine that has never compiled a kernel."""
+def first_run():
+    """Ours as on a machine that has never compiled a kernel or drawn a picture."""
     with tempfile.TemporaryDirectory() as empty:
-        return run(command, TINYGRAD_OPT_CACHE=f"{empty}/kernels", NUMBA_CACHE_DIR=f"{empty}/numba")
+        return run(OURS, TINYGRAD_OPT_CACHE=f"{empty}/kernels", NUMBA_CACHE_DIR=f"{empty}/numba",
+                   MPLCONFIGDIR=f"{empty}/matplotlib")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="how often each is run, in turn (5)")
+    parser.add_argument("--quick", action="store_true", help="one run of each, and none that draws with torch")
+    options = parser.parse_args()
+    _peers.warn_if_busy()
+    print(__doc__)
+    names = _peers.installed({"tinygrad_opt": ["tinygrad_opt"], "torch": ["torch"]})
+    if "tinygrad_opt" not in names:
+        raise SystemExit("Nothing to measure.")
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {"tinygrad-opt train digits": OURS}
+        if "torch" in names:
+            commands["torch, trains and evaluates"] = torch_command(f"{folder}/train.py")
+            if not options.quick:
+                commands["torch, draws as well"] = [*torch_command(f"{folder}/train.py"), "--picture", "picture.png"]
+        first = "tinygrad-opt train digits, first run"
+        results = {first: [first_run()]} | {label: [] for label in commands}
+        run(OURS)  # fills the cache
+        for _ in range(1 if options.quick else options.runs):
+            for label, command in commands.items():
+                results[label].append(run(command))
+    seconds = {label: statistics.median(s for s, _ in runs) for label, runs in results.items()}
+    print(f"{'Seconds of the whole process':40}{'median':>8}")
+    for label, runs in results.items():
+        print(f"{label:40}{seconds[label]:8.2f}   {runs[-1][1]}")
+    print()
+    ours, torch, drawing = (seconds.get(label) for label in (
+        "tinygrad-opt train digits", "torch, trains and evaluates", "torch, draws as well"))
+    if torch:
+        print(f"{'ours/torch':32}{_peers.verdict(ours / torch, 0.7)}")
+        print(f"{'ours/torch, first run':32}{_peers.verdict(seconds[first] / torch, 1.5)}")
+    if drawing:
+        print(f"{'ours/torch, both draw':32}{ours / drawing:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
+from _optimizers import rules
 from tinygrad_opt import backend
 from tinygrad_opt.backend import numpy as numpy_backend
 from tinygrad_opt.backend.source import cuda_source, numba_source

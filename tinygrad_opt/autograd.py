@@ -1,6 +1,6 @@
 """Gradients: the only walker of the tape.
 
-The walk goes from results to leaves in reverse topological order, by node and without recursion. For an
+The walk goes from results to leaves, the latest call first, by node and without recursion. For an
 ordinary gradient it hands raw arrays to the VJPs, so that `g * b` is the array library's own product and
 nothing is recorded; with `create_graph=True` it hands them Tensors, and the gradient is itself on the tape.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from .backend import xp
-from .ops import astype, sum_to
+from .ops import astype, clone, sum_to
 from .tensor import Node, Tensor, enable_grad, mode, no_grad
 
 __all__ = ["backward", "grad", "vjp", "jvp", "hvp", "no_grad", "enable_grad"]
@@ -22,7 +22,8 @@ FREED = ("this part of the graph has been used by an earlier backward and freed;
          "backward, or run the forward pass again")
 
 
-def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = None,
+             create_graph: bool = False) -> None:
     """Accumulate the gradient of `tensor` in the `.grad` of every leaf that it depends on.
 
     Parameters
@@ -56,13 +57,14 @@ def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = N
     seed = _seed(tensor, gradient, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     if tensor._node is None:
-        _into_leaf(tensor, seed, create_graph)
+        _into_leaf(tensor, _hooked(tensor._hooks, seed, create_graph) if tensor._hooks else seed, create_graph)
     else:
         _walk([tensor], [seed], None, create_graph, keep)
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
-         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+         retain_graph: bool | None = None, create_graph: bool = False,
+         allow_unused: bool = False) -> tuple[Tensor | None, ...]:
     """Return the gradients of outputs with respect to inputs, leaving every `.grad` alone.
 
     Parameters
@@ -89,8 +91,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     >>> tg.grad(slope, x)
     (tensor(18.),)
     """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    outputs, inputs = _tensors(outputs, "outputs"), _tensors(inputs, "inputs")
     cotangents = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outputs)
     if len(cotangents) != len(outputs):
         raise ValueError(f"grad_outputs needs one cotangent an output: {len(outputs)}, got {len(cotangents)}")
@@ -99,6 +100,9 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError(f"input {k} of grad() does not require a gradient; make it with requires_grad=True")
     keep = create_graph if retain_graph is None else retain_graph
     live = [(y, _seed(y, c, create_graph)) for y, c in zip(outputs, cotangents) if y._requires_grad]
+    if not live and not allow_unused:
+        raise RuntimeError("grad() needs an output that depends on one with requires_grad=True; none does. Were they "
+                           "detached, computed under no_grad(), or gradients taken without create_graph=True?")
     found: dict[Any, Any] = dict.fromkeys(x._node or x for x in inputs)
     for y, seed in live:
         if y._node is None and y in found:
@@ -106,13 +110,32 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     traced = [(y, seed) for y, seed in live if y._node is not None]
     if traced:
         _walk([y for y, _ in traced], [seed for _, seed in traced], found, create_graph, keep)
+    for x, c in found.items():
+        if c is not None and type(x) is not Node and x._hooks:
+            found[x] = _hooked(x._hooks, c, create_graph)
     results = [found[x._node or x] for x in inputs]
     for k, c in enumerate(results):
         if c is None and not allow_unused:
             raise RuntimeError(f"input {k} of grad() was not used to compute the outputs; "
                                "pass allow_unused=True to get None for it")
-    # A copy: two inputs may have been handed the very same array.
-    return tuple(c if c is None or create_graph else Tensor._wrap(xp.array(c)) for c in results)
+    return tuple(c if c is None else _own(c, create_graph) for c in results)
+
+
+def _tensors(given: Tensor | Sequence[Tensor], name: str) -> list[Tensor]:
+    """Return one Tensor, or a sequence of them, as a list."""
+    tensors = list(given) if isinstance(given, (list, tuple)) else [given]
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a Tensor, or a list or tuple of Tensors; got {type(x).__name__}")
+    return tensors
+
+
+def _own(c: Any, create_graph: bool) -> Tensor:
+    """Return a cotangent as a Tensor that shares its memory with no other: two arguments may be handed the same one."""
+    if not create_graph:
+        return Tensor._wrap(xp.array(c, order="C"))
+    with enable_grad():
+        return clone(c)
 
 
 def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
@@ -123,6 +146,8 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
         gradient = xp.ones_like(y._data)
     elif not isinstance(gradient, Tensor):
         gradient = xp.asarray(gradient, dtype=y.dtype)
+    elif gradient.dtype != y.dtype:
+        gradient = astype(gradient, y.dtype)
     if gradient.shape != y.shape:
         raise RuntimeError(f"gradient= must have the shape of the Tensor, {y.shape}; got {gradient.shape}")
     if create_graph:
@@ -131,39 +156,66 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
 
 
 def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_graph: bool, keep: bool) -> None:
-    """Carry the cotangents of the roots back; into leaves, or only into the keys of `found` when it is given."""
-    order = _topological([root._node for root in roots])
-    useful = None if found is None else _useful(order, found)
+    """Carry the cotangents of the roots back; into leaves, or only into the keys of `found` when it is given.
+
+    Nodes wait in a heap, the latest first: a call is always later than those it depends on.
+    """
+    useful = None if found is None else _useful([root._node for root in roots], found)
     cotangents: dict[Node, Any] = {}
     for root, seed in zip(roots, seeds):
         known = cotangents.get(root._node)
         cotangents[root._node] = seed if known is None else known + seed
+    waiting = [(-node.serial, node) for node in cotangents]
+    heapify(waiting)
     late: dict[Tensor, Any] = {}                    # leaves with hooks wait for their whole gradient
     owned: set[Node] = set()                        # cotangents that were summed here: nobody else holds them
-    # Arrays are never recorded, so an ordinary backward needs no mode.
-    with enable_grad() if create_graph else nullcontext():
-        for node in reversed(order):
-            g = cotangents.pop(node, None)
-            if g is None or (useful is not None and node not in useful):
-                continue
+    recording = mode.recording
+    if create_graph:                                # arrays are never recorded: an ordinary backward needs no mode
+        mode.recording = True
+    try:
+        while waiting:
+            node = heappop(waiting)[1]
+            g = cotangents.pop(node)
             if node._hooks:
                 g = _hooked(node._hooks, g, create_graph)
-            if found is not None and node in found:
-                found[node] = g
+            if found is not None:
+                if node in found:
+                    found[node] = g
                 if node not in useful:
                     continue
-            _pull(node, g, create_graph, cotangents, owned, found, useful, late)
+            y, args = _values(node, create_graph)
+            for vjp, parent in zip(node.plan.vjps, node.parents):
+                if type(parent) is not Node:
+                    if found is None or parent in found:
+                        _pull_leaf(node, vjp, g, y, args, parent, found, late, create_graph)
+                    continue
+                if useful is not None and parent not in useful and parent not in found:
+                    continue
+                c = vjp(g, y, *args, **node.kwargs)
+                if create_graph and not isinstance(c, Tensor):
+                    c = Tensor._wrap(c)
+                if c.shape != parent.shape or c.dtype is not parent.dtype:
+                    c = _fitted(c, parent, node)
+                if parent not in cotangents:
+                    cotangents[parent] = c
+                    heappush(waiting, (-parent.serial, parent))
+                elif parent in owned:
+                    cotangents[parent] += c
+                else:
+                    cotangents[parent] = cotangents[parent] + c
+                    if not create_graph and c.shape:
+                        owned.add(parent)
             if not keep:
-                node.args, node.y, node.parents = None, None, ()
+                node.args, node.raw, node.y, node.parents = None, None, None, ()
         for leaf, c in late.items():
             _into_leaf(leaf, _hooked(leaf._hooks, c, create_graph), create_graph)
+    finally:
+        mode.recording = recording
 
 
-def _pull(node: Node, g: Any, create_graph: bool, cotangents: dict, owned: set, found: dict | None,
-          useful: set | None, late: dict) -> None:
-    """Pull g back through one node, to each parent that wants it."""
-    args, y = node.args, node.y
-    if args is None:
+def _values(node: Node, create_graph: bool) -> tuple[Any, Sequence[Any]]:
+    """Return the result and the arguments of a call, for its VJPs: arrays, or Tensors to be recorded."""
+    if node.args is None:
         raise RuntimeError(f"backward a second time through {node}: {FREED}")
     stamp = 0
     for version in node.versions:
@@ -171,53 +223,53 @@ def _pull(node: Node, g: Any, create_graph: bool, cotangents: dict, owned: set, 
     if stamp != node.stamp:
         raise RuntimeError(f"a Tensor that the gradient of {node.op.name} needs (result of shape {node.shape}) was "
                            "written to after the forward pass; write into a copy, .clone(), or update after backward")
-    if create_graph:
-        if y is not None:
-            y = Tensor._wrap(y)
-            y._node, y._requires_grad = node, True
-    else:
-        args = [a._data if isinstance(a, Tensor) else a for a in args]
-    for (k, vjp), parent in zip(node.plan.wanted, node.parents):
-        is_node = type(parent) is Node
-        if useful is not None and parent not in (useful if is_node else found) and parent not in found:
-            continue
-        direct = None
-        if not (is_node or create_graph or found is not None or parent._hooks or parent._grad is not None):
-            direct = parent._buffer                 # the leaf's own memory, from a step before
-        if direct is not None and hasattr(vjp, "into"):
-            vjp.into(direct._data, g, y, *args, **node.kwargs)
-            parent._grad = direct
-            continue
-        c = vjp(g, y, *args, **node.kwargs)
+    y = node.y
+    if y is None:
+        y = node                                    # a formula that does not need its numbers may ask for its shape
+    elif create_graph:
+        y = Tensor._wrap(y)
+        y._node, y._requires_grad, y._version = node, True, node.versions[-1]
+    return y, node.args if create_graph else node.raw
+
+
+def _fitted(c: Any, parent: Tensor | Node, node: Node) -> Any:
+    """Return a cotangent in the shape and dtype of the argument that it belongs to, summed where that was broadcast."""
+    if c.shape != parent.shape:
+        c = sum_to(c, parent.shape)
         if c.shape != parent.shape:
-            c = sum_to(c, parent.shape)
-        if c.dtype != parent.dtype:
-            c = astype(c, parent.dtype)
-        if found is not None and parent in found and not is_node:
-            found[parent] = c if found[parent] is None else found[parent] + c
-        elif not is_node:
-            if parent._hooks:
-                late[parent] = c if parent not in late else late[parent] + c
-            else:
-                _into_leaf(parent, c, create_graph)
-        elif parent not in cotangents:
-            cotangents[parent] = c
-        elif parent in owned:
-            cotangents[parent] += c
-        else:
-            cotangents[parent] = cotangents[parent] + c
-            if not create_graph and c.shape:
-                owned.add(parent)
+            raise RuntimeError(f"a gradient of {node.op.name} has shape {c.shape}, the argument {parent.shape}")
+    return c if c.dtype == parent.dtype else astype(c, parent.dtype)
+
+
+def _pull_leaf(node: Node, vjp: Callable, g: Any, y: Any, args: Sequence[Any], leaf: Tensor, found: dict | None, late: dict,
+               create_graph: bool) -> None:
+    """Pull g back to a leaf: where it can be, straight into the memory that held its gradient a step before."""
+    if (found is None and leaf._grad is None and leaf._buffer is not None and not create_graph and not leaf._hooks
+            and hasattr(vjp, "into")):
+        vjp.into(leaf._buffer._data, g, y, *args, **node.kwargs)
+        leaf._grad = leaf._buffer
+        return
+    c = vjp(g, y, *args, **node.kwargs)
+    if create_graph and not isinstance(c, Tensor):
+        c = Tensor._wrap(c)
+    if c.shape != leaf.shape or c.dtype != leaf.dtype:
+        c = _fitted(c, leaf, node)
+    if found is not None:
+        found[leaf] = c if found[leaf] is None else found[leaf] + c
+    elif leaf._hooks:
+        late[leaf] = c if leaf not in late else late[leaf] + c
+    else:
+        _into_leaf(leaf, c, create_graph)
 
 
 def _into_leaf(leaf: Tensor, c: Any, create_graph: bool) -> None:
     """Add a cotangent to the gradient of a leaf, in memory that belongs to that leaf alone."""
     if create_graph:
-        leaf._grad = c if leaf._grad is None else leaf._grad + c
+        leaf._grad = _own(c, True) if leaf._grad is None else leaf._grad + c
         leaf._buffer = None
     elif leaf._grad is None:
         if leaf._buffer is None:
-            leaf._buffer = Tensor._wrap(xp.array(c, order="C"))
+            leaf._buffer = _own(c, False)
         else:
             leaf._buffer._data[...] = c
         leaf._grad = leaf._buffer
@@ -230,54 +282,54 @@ def _into_leaf(leaf: Tensor, c: Any, create_graph: bool) -> None:
 def _hooked(hooks: list[Callable], g: Any, create_graph: bool) -> Any:
     """Let hooks see, and replace, a gradient."""
     g = g if create_graph else Tensor._wrap(xp.array(g))
-    for hook in list(hooks):
-        changed = hook(g)
-        if changed is not None:
-            if changed.shape != g.shape:
-                raise RuntimeError(f"a gradient hook must keep the shape {g.shape}; it returned {changed.shape}")
-            g = changed
+    with enable_grad() if create_graph else no_grad():
+        for hook in list(hooks):
+            changed = hook(g)
+            if changed is None:
+                continue
+            if not isinstance(changed, Tensor) or changed.shape != g.shape:
+                raise RuntimeError(f"a gradient hook returns None or a Tensor of shape {g.shape}; it returned "
+                                   f"{getattr(changed, 'shape', type(changed).__name__)}")
+            g = changed if changed.dtype == g.dtype else astype(changed, g.dtype)
     return g if create_graph else g._data
 
 
-def _topological(roots: list[Node]) -> list[Node]:
-    """Return every node below the roots, each after all that it depends on."""
-    order, done, stack = [], {}, list(roots)
-    while stack:
-        node = stack[-1]
-        if node in done:
-            stack.pop()
-            if not done[node]:
-                done[node] = True
-                order.append(node)
-            continue
-        done[node] = False
-        for parent in node.parents:
-            if type(parent) is Node and parent not in done:
-                stack.append(parent)
-    return order
-
-
-def _useful(order: list[Node], targets: dict) -> set[Node]:
+def _useful(roots: list[Node], targets: dict) -> set[Node]:
     """Return the nodes that lead to a target."""
+    below, stack = set(), list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in below:
+            below.add(node)
+            stack += [parent for parent in node.parents if type(parent) is Node]
     useful: set[Node] = set()
-    for node in order:
+    for node in sorted(below, key=lambda node: node.serial):
+        if node.args is None and (node not in targets or len(targets) > 1):    # what was below it is forgotten
+            raise RuntimeError(f"grad() through {node}: {FREED}")
         if any(parent in useful or parent in targets for parent in node.parents):
             useful.add(node)
     return useful
 
 
 def retain_grad(tensor: Tensor) -> None:
-    """Keep the gradient of a computed Tensor in its `.grad` too."""
-    if tensor._node is not None:
-        itself = weakref.ref(tensor)
-
-        def keep(g: Tensor) -> None:
-            if itself() is not None:
-                itself()._grad = g
-        tensor.register_hook(keep)
+    """Accumulate the gradient of a computed Tensor in its `.grad` too."""
+    if tensor._node is not None and not any(isinstance(hook, _Retain) for hook in tensor._node._hooks or ()):
+        tensor.register_hook(_Retain(tensor))
 
 
-def vjp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any = None, create_graph: bool = False) -> tuple[Any, Any]:
+class _Retain:
+    """A hook that hands the gradient to the Tensor itself, if it still exists."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = weakref.ref(tensor)
+
+    def __call__(self, g: Tensor) -> None:
+        if (tensor := self.tensor()) is not None:
+            _into_leaf(tensor, g if mode.recording else g._data, mode.recording)
+
+
+def vjp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any = None,
+        create_graph: bool = False) -> tuple[Any, Any]:
     """Return `function(*inputs)` and its vector-Jacobian product with v.
 
     Parameters
@@ -299,8 +351,8 @@ def vjp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any = None, cr
     """
     points = _points(inputs)
     with enable_grad():
-        y = function(*points)
-        products = grad(y, points, v, create_graph=create_graph, allow_unused=True)
+        y = _value(function, points)
+        products = grad(y, points, [v], create_graph=create_graph, allow_unused=True)
     return (y if create_graph else y.detach()), _like(inputs, points, products)
 
 
@@ -317,14 +369,13 @@ def jvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any, create_gr
     (tensor([1., 4.]), tensor([ 2., 40.]))
     """
     points = _points(inputs)
-    directions = [v] if isinstance(inputs, Tensor) else list(v)
+    directions = _directions(inputs, v)
     with enable_grad():
-        y = function(*points)
+        y = _value(function, points)
         w = Tensor._wrap(xp.zeros_like(y._data)).requires_grad_()
         products = grad(y, points, w, create_graph=True, allow_unused=True)
-        used = [(c, d) for c, d in zip(products, directions) if c is not None and c._requires_grad]
-        tangent = grad([c for c, _ in used], w, [d for _, d in used], create_graph=create_graph)[0] if used else w.detach()
-    return (y if create_graph else y.detach()), tangent
+        tangent, = _along(products, directions, [w], create_graph)
+    return (y if create_graph else y.detach()), _like(w, [w], [tangent])
 
 
 def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any, create_graph: bool = False) -> tuple[Any, Any]:
@@ -338,20 +389,43 @@ def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: Any, create_gr
     tensor([ 6., 12.])
     """
     points = _points(inputs)
-    directions = [v] if isinstance(inputs, Tensor) else list(v)
+    directions = _directions(inputs, v)
     with enable_grad():
-        y = function(*points)
+        y = _value(function, points)
         slopes = grad(y, points, create_graph=True, allow_unused=True)
-        used = [(c, d) for c, d in zip(slopes, directions) if c is not None and c._requires_grad]
-        products = (grad([c for c, _ in used], points, [d for _, d in used], create_graph=create_graph, allow_unused=True)
-                    if used else [None] * len(points))
+        products = _along(slopes, directions, points, create_graph)
     return (y if create_graph else y.detach()), _like(inputs, points, products)
+
+
+def _value(function: Callable, points: list[Tensor]) -> Tensor:
+    y = function(*points)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the function must return one Tensor, it returned {type(y).__name__}")
+    return y
+
+
+def _along(slopes: Sequence[Tensor | None], directions: list[Any], points: list[Tensor],
+           create_graph: bool) -> Sequence[Tensor | None]:
+    """Return the gradients at the points of the sum of slopes along directions."""
+    used = [(c, d) for c, d in zip(slopes, directions) if c is not None and c._requires_grad]
+    if not used:
+        return [None] * len(points)
+    return grad([c for c, _ in used], points, [d for _, d in used], create_graph=create_graph, allow_unused=True)
 
 
 def _points(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """Return the inputs as Tensors that require gradients, leaving the caller's own as they are."""
-    inputs = [inputs] if isinstance(inputs, Tensor) else inputs
-    return [x if x._requires_grad else x.detach().requires_grad_() for x in inputs]
+    return [x if x._requires_grad else x.detach().requires_grad_() for x in _tensors(inputs, "inputs")]
+
+
+def _directions(inputs: Tensor | Sequence[Tensor], v: Any) -> list[Any]:
+    """Return one direction an input."""
+    if isinstance(inputs, Tensor):
+        return [v]
+    if not isinstance(v, (list, tuple)) or len(v) != len(inputs):
+        raise ValueError(f"v must be a list or tuple of one direction an input, {len(inputs)} here; got "
+                         f"{len(v) if isinstance(v, (list, tuple)) else type(v).__name__}")
+    return list(v)
 
 
 def _like(inputs: Any, points: list[Tensor], results: Sequence[Tensor | None]) -> Any:

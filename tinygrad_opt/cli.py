@@ -35,6 +35,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     """Give a parser an option for each setting; only those that the user writes are set."""
     from .train import MODELS, Settings, optimizers
     help_texts = {"model": f"one of {', '.join(MODELS)}", "hidden": "widths of the hidden layers",
+                  "dropout": "share of hidden numbers left out in training",
                   "optimizer": f"one of {', '.join(optimizers())}", "lr": "learning rate", "batch_size": "images in a step",
                   "seed": "the same seed gives the same bits"}
     for field in fields(Settings):

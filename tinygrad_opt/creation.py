@@ -6,10 +6,10 @@ from typing import Any
 
 from .backend import asarray, xp
 from .random import Generator, default_generator
-from .tensor import Tensor, float32, int64
+from .tensor import Tensor, float32, int64, real
 
 __all__ = ["zeros", "ones", "full", "empty", "arange", "linspace", "eye", "rand", "randn", "randint", "randperm",
-           "rand_like", "randn_like", "empty_like", "from_numpy"]
+           "rand_like", "randn_like", "empty_like", "from_numpy", "from_dlpack"]
 
 
 def _made(array: Any, requires_grad: bool) -> Tensor:
@@ -86,11 +86,20 @@ def randn(*size: int, generator: Generator | None = None, requires_grad: bool = 
     return _made(asarray(_drawn(generator).standard_normal(_shape(size), dtype=dtype)), requires_grad)
 
 
-def randint(low: int, high: int | None = None, size: Any = (), generator: Generator | None = None,
+def randint(low: int, high: Any = None, size: Any = (), generator: Generator | None = None,
             dtype: Any = int64) -> Tensor:
-    """Return whole numbers drawn evenly from low (0) to before high."""
+    """Return whole numbers drawn evenly from low (0) to before high.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> tg.randint(0, 10, (2, 3)).shape, tg.randint(10, (2, 3)).shape
+    ((2, 3), (2, 3))
+    """
+    if isinstance(high, (tuple, list)):
+        high, size = None, high
     low, high = (0, low) if high is None else (low, high)
-    return _made(asarray(_drawn(generator).integers(low, high, size=tuple(size), dtype=dtype)), False)
+    return _made(asarray(_drawn(generator).integers(low, high, size=_shape((size,)), dtype=dtype)), False)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:
@@ -115,4 +124,9 @@ def empty_like(x: Tensor, requires_grad: bool = False) -> Tensor:
 
 def from_numpy(array: Any) -> Tensor:
     """Return a Tensor on the memory of an array, where the backend can share it: writing into one changes both."""
-    return Tensor._wrap(asarray(array))
+    return Tensor._wrap(real(asarray(array), array))
+
+
+def from_dlpack(array: Any) -> Tensor:
+    """Return a Tensor on the memory of an array of another library, by the DLPack protocol."""
+    return Tensor._wrap(real(xp.from_dlpack(array), array))

@@ -74,7 +74,7 @@ _GREEK = {name: chr(code) for code, name in enumerate(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho _ sigma tau upsilon "
     "phi chi psi omega".split(), start=0x3B1)} | {"eps": "ε", "lambd": "λ"}
 _MEANING = {"p": r"\theta", "lr": r"\eta", "weight_decay": r"\lambda", "momentum": r"\mu", "eps": r"\epsilon",
-            "lambd": r"\lambda"}
+            "lambd": r"\lambda_{0}"}                # beside weight_decay
 
 
 def operands(node: ast.expr) -> tuple[str, int, list[ast.expr]] | None:

@@ -84,7 +84,8 @@ class Rule:
     """
 
     def __init__(self, function: Callable[..., Any], *, maximize: bool = False) -> None:
-        self.function, self.name = function, function.__name__
+        self.function = function
+        self.name = function.__qualname__.removesuffix(".rule").rpartition(".")[2]      # a class's `rule` is named by it
         arguments, statements, returned = _read(function)
         if arguments[:2] != ["p", "g"] or returned[:1] != ["p"]:
             raise RuleError(f"rule {self.name}: takes p, g first and returns p first, got "
@@ -163,11 +164,12 @@ def _read(function: Callable[..., Any]) -> tuple[list[str], list[tuple[str, ast.
                 statements.append((target, value))
             case ast.AugAssign(target=ast.Name(id=target), op=op, value=value):
                 statements.append((target, ast.BinOp(ast.Name(target), op, value)))
-            case ast.Assign(targets=[ast.Tuple() as names], value=ast.Call() as call) if _is_rule(function, call):
-                inner, results = _write_out(function, call, last=False)
-                statements += inner + [(name.id, ast.Name(result)) for name, result in zip(names.elts, results)]
+            case ast.Assign(targets=[ast.Tuple() | ast.Name() as target], value=value) if _is_rule(function, value):
+                names = [name.id for name in getattr(target, "elts", [target])]
+                inner, results = _write_out(function, value, names)
+                statements += inner + [(name, ast.Name(x)) for name, x in zip(names, results) if name != x]
             case ast.Return(value=ast.Call() as call) if _is_rule(function, call):
-                inner, results = _write_out(function, call, last=True)
+                inner, results = _write_out(function, call, None)
                 return [a.arg for a in definition.args.args], statements + inner, results
             case ast.Return(value=ast.Name(id=name)):
                 return [a.arg for a in definition.args.args], statements, [name]
@@ -191,11 +193,12 @@ def _lookup(function: Callable[..., Any], call: ast.Call) -> Callable[..., Any] 
     return found if inspect.isfunction(found) else None
 
 
-def _write_out(function: Callable[..., Any], call: ast.Call, last: bool) -> tuple[list, list[str]]:
+def _write_out(function: Callable[..., Any], call: ast.Call, targets: list[str] | None) -> tuple[list, list[str]]:
     """Return the statements of a called rule with its names fitted to the caller's, and its results.
 
-    An argument passed on under its own name keeps it when nothing comes after the call, or when the callee
-    does not change it. Otherwise the callee works on names of its own, so that the caller's stay as they are.
+    An argument keeps the caller's name when the callee does not change it, when the result goes back into that
+    name, or when nothing comes after the call (`targets` is None). Otherwise the callee works on names of its own,
+    so that the caller's stay as they are.
     """
     callee = _lookup(function, call)
     arguments, statements, returned = _read(callee)                                      # type: ignore[arg-type]
@@ -203,14 +206,23 @@ def _write_out(function: Callable[..., Any], call: ast.Call, last: bool) -> tupl
     if set(given) != set(arguments) or len(call.args) > len(arguments):
         raise RuleError(f"rule {function.__name__}: {called(call)} takes ({', '.join(arguments)}), got "
                         f"`{ast.unparse(call)}`; a rule passes every argument")
+    if targets is not None and len(targets) != len(returned):
+        raise RuleError(f"rule {function.__name__}: {called(call)} returns ({', '.join(returned)}), which does not fit "
+                        f"({', '.join(targets)})")
     changed = {target for target, _ in statements}
+    passed = [value.id for value in given.values() if isinstance(value, ast.Name)]
     used = {node.id for value in given.values() for node in ast.walk(value) if isinstance(node, ast.Name)}
-    used |= set() if last else set(function.__code__.co_varnames)
+    used |= set(() if targets is None else function.__code__.co_varnames)
+    goal = {name: name for name in changed} if targets is None else dict(zip(returned, targets))
     rename, before = {}, []
-    for name in dict.fromkeys([*arguments, *changed]):
+    for name in dict.fromkeys([*arguments, *(target for target, _ in statements)]):
         value = given.get(name)
-        if isinstance(value, ast.Name) and (name not in changed or last and value.id == name):
+        if isinstance(value, ast.Name) and (name not in changed or goal.get(name) == value.id
+                                            and passed.count(value.id) == 1):
             rename[name] = value.id
+            continue
+        if value is None and name in goal and goal[name] not in passed:
+            rename[name] = goal[name]
             continue
         rename[name] = next(fresh for fresh in (name, *(f"{name}_{k}" for k in range(1, 99))) if fresh not in used)
         if value is not None:

@@ -14,10 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
+from inspect import signature
+from itertools import count
 from typing import Any, NamedTuple
 
 from .backend import asarray, to_numpy, xp
 
+serial = count()                                    # numbers calls in their order
 float32, float64, int64, bool_ = xp.dtype("float32"), xp.dtype("float64"), xp.dtype("int64"), xp.dtype("bool")
 ndarray = xp.ndarray
 
@@ -116,8 +119,8 @@ class Tensor:
         array = value._data if isinstance(value, Tensor) else asarray(value)
         if array is not self._data:
             if array.shape != self.shape or array.dtype != self.dtype:
-                raise ValueError(f"data keeps its shape and dtype, {self.shape} and {self.dtype}; got {array.shape} and "
-                                 f"{array.dtype}. Make a new Tensor, or convert with .astype({str(self.dtype)!r})")
+                raise ValueError(f"data keeps its shape and dtype, {self.shape} and {self.dtype}; got {array.shape} "
+                                 f"and {array.dtype}. Make a new Tensor, or convert with .astype({str(self.dtype)!r})")
             self._data[...] = array
         self._version[0] += 1
 
@@ -280,7 +283,8 @@ class Tensor:
 
 
 def _fill(x: Tensor, data: Any) -> None:
-    x._data, x._requires_grad, x._grad, x._node, x._version, x._hooks, x._buffer = data, False, None, None, [0], None, None
+    x._data, x._requires_grad, x._version = data, False, [0]
+    x._grad = x._node = x._hooks = x._buffer = None
 
 
 def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Any) -> Tensor:
@@ -294,32 +298,36 @@ def _text(array: Any) -> str:
     """Print an array of the host as torch does: four places, unless every number is whole."""
     import numpy
     sizes = numpy.abs(array[numpy.isfinite(array) & (array != 0)])
-    whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and sizes.max() < 1e8 and sizes.max() <= 1000 * sizes.min())
-    return numpy.array2string(array, max_line_width=80, precision=4, separator=", ", prefix="tensor(", threshold=1000,
-                              floatmode="maxprec" if whole else "fixed")
+    whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and sizes.max() < 1e8
+                               and sizes.max() / 1000 <= sizes.min())
+    return numpy.array2string(array, max_line_width=80, precision=4, separator=", ", prefix="tensor(",
+                              threshold=1000, floatmode="maxprec" if whole else "fixed")
 
 
 def _as_array(data: Any, dtype: Any) -> Any:
     """Copy any array_like into a new array of the backend."""
-    plain = _without_tensors(data)
-    array = real(xp.array(plain, order="C"))
+    import numpy
+    plain = data._data if isinstance(data, Tensor) else _without_tensors(data)
+    array = xp.array(plain, order="C") if isinstance(plain, ndarray) else numpy.array(plain, order="C")
+    array = asarray(real(array, data))
     if dtype is not None:
-        return real(array.astype(dtype, copy=False))
+        return real(array.astype(dtype, copy=False), data)
     return array.astype(float32) if array.dtype == float64 and not _typed(plain) else array
 
 
-def real(array: Any) -> Any:
-    """Return an array, refusing all but real numbers and booleans."""
+def real(array: Any, given: Any) -> Any:
+    """Return what was made into an array, refusing all but real numbers and booleans."""
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a Tensor holds real numbers or booleans, got dtype {array.dtype}")
+        raise TypeError(f"a Tensor holds real numbers or booleans, got {type(given).__name__} of dtype {array.dtype}")
     return array
 
 
 def _without_tensors(data: Any) -> Any:
+    """Return nested lists with NumPy arrays in the place of Tensors."""
     if isinstance(data, Tensor):
-        return data._data
-    if isinstance(data, (list, tuple)):
-        return [x.numpy() if isinstance(x, Tensor) else _without_tensors(x) for x in data]
+        return data.numpy()
+    if isinstance(data, (list, tuple)) and any(isinstance(x, (Tensor, list, tuple)) for x in data):
+        return [_without_tensors(x) for x in data]
     return data
 
 
@@ -347,8 +355,10 @@ class Handle:
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
-        places = [k for k, hook in enumerate(self.hooks) if hook is self.hook]
-        del self.hooks[places[0]:places[0] + 1] if places else None
+        for k, hook in enumerate(self.hooks):
+            if hook is self.hook:
+                del self.hooks[k]
+                break
         self.hooks = []
 
 
@@ -359,7 +369,8 @@ class Node:
     a gradient formula mentions no more than that.
     """
 
-    __slots__ = ("op", "plan", "args", "kwargs", "y", "shape", "dtype", "parents", "versions", "stamp", "_hooks")
+    __slots__ = ("op", "plan", "args", "raw", "kwargs", "y", "shape", "dtype", "parents", "versions", "stamp", "serial",
+                 "_hooks")
 
     @property
     def ndim(self) -> int:
@@ -373,7 +384,8 @@ class Node:
 class Plan(NamedTuple):
     """What to keep of a call, given which arguments are Tensors and which of them require a gradient."""
 
-    wanted: tuple[tuple[int, Callable], ...]        # argument and its VJP, where a gradient is required
+    wanted: tuple[int, ...]                         # arguments that require a gradient and can have one
+    vjps: tuple[Callable, ...]                      # theirs
     droppable: tuple[int, ...]                      # of these, arguments whose values no VJP mentions
     watched: tuple[int, ...]                        # Tensors whose values some VJP mentions
     keeps_y: bool                                   # whether some VJP mentions the result
@@ -396,10 +408,11 @@ class Op:
 
     def plan(self, tensors: int, grads: int, count: int) -> Plan | None:
         """Return what to keep when `tensors` and `grads` are the bit sets of such arguments; None for nothing."""
-        wanted = tuple((k, vjp) for k in range(count) if grads >> k & 1 and (vjp := self.vjp(k)) is not None)
-        everything = {"y", *range(count)}
-        needs = set().union(*(everything if self.each else mentioned(vjp) for _, vjp in wanted))
-        plan = Plan(wanted, tuple(k for k, _ in wanted if k not in needs),
+        wanted = [(k, vjp) for k in range(count) if grads >> k & 1 and (vjp := self.vjp(k)) is not None]
+        needs = set().union(*(mentioned(vjp, count) for _, vjp in wanted) if self.each is None else
+                            [mentioned(self.each, count, skip=1)])
+        plan = Plan(tuple(k for k, _ in wanted), tuple(vjp for _, vjp in wanted),
+                    tuple(k for k, _ in wanted if k not in needs),
                     tuple(k for k in range(count) if tensors >> k & 1 and k in needs), "y" in needs) if wanted else None
         self.plans[tensors, grads] = plan
         return plan
@@ -408,27 +421,32 @@ class Op:
 _METADATA = {"shape", "ndim", "dtype"}
 
 
-def mentioned(vjp: Callable) -> set[int | str]:
-    """Return which values a VJP `(g, y, *args)` mentions: "y" and positions of arguments.
+def mentioned(vjp: Callable, count: int, skip: int = 0) -> set[int | str]:
+    """Return which values a VJP `(g, y, *args)` of `count` arguments mentions: "y" and positions of arguments.
 
     Read from its bytecode: a name that is loaded counts, unless only its shape, ndim or dtype is taken.
     """
-    code = vjp.__code__
-    names = code.co_varnames[:code.co_argcount]
-    if code.co_flags & 0x04:                                                   # *args: any of them
-        return {"y", *range(64)}
+    code = getattr(vjp, "__code__", None)
+    if code is None:
+        return {"y", *range(count)}
+    named = code.co_varnames[skip + 1:code.co_argcount]                        # y, then arguments
+    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & 0x04 else None       # *args
     loads: list[str | None] = []
     for step in dis.get_instructions(code):
-        if step.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
+        if "LOAD_FAST" in step.opname or step.opname in ("LOAD_DEREF", "LOAD_CLOSURE"):    # some load two at once
             loads += step.argval if isinstance(step.argval, tuple) else [step.argval]
         elif step.opname == "LOAD_ATTR" and loads and step.argval in _METADATA:
             loads[-1] = None
         elif loads:
             loads.append(None)                                                 # an attribute of something else follows
-    return {"y" if name == "y" else names.index(name) - 2 for name in loads if name in names[1:]}
+    places = {name: place - 1 for place, name in enumerate(named)}             # y comes out at -1
+    found = {places[name] for name in loads if name in places}
+    found |= set(range(len(named) - 1, count)) if rest in loads and rest is not None else set()
+    return {"y" if place == -1 else place for place in found}
 
 
-def primitive(*vjps: Callable | None, each: Callable | None = None, view: bool = False) -> Callable[[Callable], Callable]:
+def primitive(*vjps: Callable | None, each: Callable | None = None,
+              view: bool = False) -> Callable[[Callable], Callable]:
     """Turn a function on arrays into an op that also accepts Tensors.
 
     Parameters
@@ -436,8 +454,8 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, view: bool =
     *vjps : callable or None
         `vjps[k](g, y, *args, **kwargs)` pulls the cotangent g of `y = f(*args, **kwargs)` back to argument k.
         It is handed arrays, or Tensors when the gradient itself will be differentiated, so it is written
-        in ops. The second argument must be called `y`. None where there is no gradient. The engine sums
-        a broadcast cotangent to its argument's shape; no VJP mentions broadcasting.
+        in ops. None where there is no gradient. The engine sums a broadcast cotangent to its argument's
+        shape; no VJP mentions broadcasting.
     each : callable, optional
         For any number of arguments, in place of `vjps`: `each(k, g, y, *args, **kwargs)`.
     view : bool, default False
@@ -465,6 +483,10 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, view: bool =
 
         def op(*args, **kwargs):
             tensors, grads, bit, raw = 0, 0, 1, []
+            for a in kwargs.values():
+                if isinstance(a, Tensor):           # the tape looks for Tensors by position
+                    args, kwargs = _by_position(forward, args, kwargs)
+                    break
             for a in args:
                 if isinstance(a, Tensor):
                     tensors |= bit
@@ -490,30 +512,45 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, view: bool =
             if plan is None:
                 return y
             node = Node()
-            node.op, node.plan, node.kwargs, node.shape, node.dtype, node._hooks = (
-                record, plan, kwargs, data.shape, data.dtype, None)
-            node.parents = [args[k]._node or args[k] for k, _ in plan.wanted]
-            node.versions = versions = [args[k]._version for k in plan.watched]
+            node.op, node.plan, node.kwargs, node.shape, node.dtype, node.serial, node._hooks = (
+                record, plan, kwargs, data.shape, data.dtype, next(serial), None)
+            node.parents = parents = []
+            for k in plan.wanted:
+                a = args[k]
+                parents.append(a._node or a)
+            node.versions, stamp = [], 0            # versions only grow: their sum stays if and only if each does
+            versions = node.versions
+            for k in plan.watched:
+                version = args[k]._version
+                versions.append(version)
+                stamp += version[0]
             if plan.keeps_y:
                 node.y = data
                 versions.append(y._version)
+                stamp += y._version[0]
             else:
                 node.y = None
-            stamp = 0
-            for version in versions:                # versions only grow: the sum stays if and only if each does
-                stamp += version[0]
             node.stamp = stamp
             if plan.droppable:
                 args = list(args)
                 for k in plan.droppable:
-                    args[k] = args[k]._node or args[k]
-            node.args = args
+                    args[k] = raw[k] = args[k]._node or args[k]
+            node.args, node.raw = args, raw
             y._node, y._requires_grad = node, True
             return y
 
         op.op = record
         return update_wrapper(op, forward)
     return wrap
+
+
+def _by_position(forward: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Return the arguments of a call with those that came by name in their positions."""
+    call = signature(forward).bind(*args, **kwargs)
+    call.apply_defaults()
+    if any(isinstance(a, Tensor) and a._requires_grad for a in call.kwargs.values()):
+        raise TypeError(f"{forward.__name__}: no gradient flows to an argument that can only be given by name")
+    return call.args, call.kwargs
 
 
 def _shared_version(x: Any, data: Any) -> list[int]:

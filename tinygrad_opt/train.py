@@ -1,8 +1,7 @@
 """Training as a run: it writes a log, a checkpoint and a picture, can be stopped at any moment and resumed.
 
 A run that was stopped and resumed continues bit for bit as if it never had been: its checkpoint holds the
-parameters, the optimizer's state, the random generators as they were when the epoch began, and how many
-batches of that epoch are done.
+parameters, the optimizer's state, the random generators, and how many batches of the epoch are done.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ class Settings:
 
     model: str = "mlp"
     hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.2
     optimizer: str = "adamw"
     lr: float = 3e-3
     batch_size: int = 32
@@ -51,6 +51,8 @@ class Settings:
             raise ValueError(f"model must be one of {', '.join(MODELS)}; got {self.model!r}")
         if self.model == "mlp" and (not self.hidden or min(self.hidden) < 1):
             raise ValueError(f"hidden must be widths of at least 1, such as 128,64; got {self.hidden}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if self.optimizer not in optimizers():
             raise ValueError(f"optimizer must be one of {', '.join(optimizers())}; got {self.optimizer!r}")
         if not 0 < self.lr < float("inf"):
@@ -67,12 +69,12 @@ def optimizers() -> dict[str, type[optim.Optimizer]]:
 
 
 def network(settings: Settings, inputs: int, outputs: int) -> nn.Module:
-    """Return the model: linear layers of the given widths with ReLU between."""
-    widths = [inputs, *(settings.hidden if settings.model == "mlp" else ()), outputs]
+    """Return the model: linear layers of the given widths, with ReLU and dropout between."""
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:]):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    for width in settings.hidden if settings.model == "mlp" else ():
+        layers += [nn.Linear(inputs, width), nn.ReLU(), *[nn.Dropout(settings.dropout)] * (settings.dropout > 0)]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 class Run:
@@ -95,7 +97,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.epoch = self.batch = 0                 # epochs finished, and batches of the one that is not
         self.sums = [0.0, 0.0]                      # of loss and of right answers in that epoch
-        self.states = self.chance.get_state(), self.order.get_state()
+        self.epoch_order = self.order.get_state()   # as it was when the epoch began: the order is drawn then
 
     def epochs(self, until: int) -> Iterator[dict[str, Any]]:
         """Train to `until` epochs in all; yield the entry of each for the log."""
@@ -109,7 +111,7 @@ class Run:
             loss, right = (total / len(self.train) for total in self.sums)
             test_loss, predicted = self.evaluate()
             self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0, 0.0]
-            self.states = self.chance.get_state(), self.order.get_state()
+            self.epoch_order = self.order.get_state()
             self.history.append({
                 "epoch": self.epoch, "step": self.optimizer.step_count, "loss": loss, "accuracy": right,
                 "test_loss": test_loss, "test_accuracy": float((predicted == self.test.tensors[1].numpy()).mean()),
@@ -138,16 +140,17 @@ class Run:
         """Return everything that the rest of the run depends on."""
         return {"settings": {**asdict(self.settings), "hidden": list(self.settings.hidden)},
                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "history": self.history,
-                "epoch": self.epoch, "batch": self.batch, "sums": self.sums, "states": list(self.states)}
+                "epoch": self.epoch, "batch": self.batch, "sums": self.sums, "chance": self.chance.get_state(),
+                "epoch_order": self.epoch_order}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.epoch, self.batch, self.sums = (state[key] for key in ("history", "epoch", "batch", "sums"))
-        self.states = tuple(state["states"])
-        for generator, saved in zip((self.chance, self.order), self.states):
-            generator.set_state(saved)
+        self.epoch_order = state["epoch_order"]
+        self.order.set_state(self.epoch_order)
+        self.chance.set_state(state["chance"])
 
     @classmethod
     def resume(cls, folder: Path, train: data.TensorDataset, test: data.TensorDataset) -> Run:

@@ -28,7 +28,7 @@ def cross_entropy(z, labels, share, loss, gradient):
             return False
         top = z[i, 0]
         for j in range(1, z.shape[1]):
-            if z[i, j] > top or z[i, j] != z[i, j]:
+            if z[i, j] > top:
                 top = z[i, j]
         total = share - share
         for j in range(z.shape[1]):

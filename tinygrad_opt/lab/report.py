@@ -33,7 +33,7 @@ def draw_run(history: Sequence[dict[str, Any]], labels: Any, predicted: Any, ima
     """
     from matplotlib.figure import Figure            # and not pyplot, which would choose a window system
     figure = Figure(figsize=(13, 6.6), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=13, color=INK)
+    figure.suptitle(title, fontsize=14, color=INK)
     grid = figure.add_gridspec(2, 3, width_ratios=[1.1, 1.25, 1.1])
     epochs = [entry["epoch"] for entry in history]
     _curves(figure.add_subplot(grid[0, 0]), epochs, history, "loss", "cross-entropy")
@@ -78,12 +78,11 @@ def _confusion(axes: Any, labels: Any, predicted: Any) -> None:
 def _misread(figure: Any, place: Any, images: Any, labels: Any, predicted: Any) -> None:
     wrong = np.flatnonzero(labels != predicted)
     part = figure.add_subfigure(place)
-    part.suptitle(f"{len(wrong)} of {len(labels)} misread" if len(wrong) else "every digit was read rightly", fontsize=11)
+    part.suptitle(f"{len(wrong)} of {len(labels)} misread" if len(wrong) else "every digit was read rightly", fontsize=12)
     if not len(wrong):
         return
-    side = int(round(images.shape[1] ** 0.5))
-    columns, rows = 4, min(5, max(3, -(-len(wrong) // 4)))
-    for axes, k in zip(part.subplots(rows, columns, squeeze=False).flat, [*wrong, *[None] * rows * columns]):
+    side, columns, rows = int(round(images.shape[1] ** 0.5)), 3, 4
+    for axes, k in zip(part.subplots(rows, columns).flat, [*wrong, *[None] * (rows * columns)]):
         axes.axis("off")
         if k is not None:
             axes.imshow(images[k].reshape(side, side), cmap="gray_r", vmin=0, vmax=1)

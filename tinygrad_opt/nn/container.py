@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
-from itertools import groupby
+from itertools import count, groupby
 from operator import index
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ class _Row(Module, MutableSequence):
 
     def __getitem__(self, key: int | slice) -> Module | Self:
         if isinstance(key, slice):
-            return type(self)(*self)._renamed(self._items(Module)[key])
+            return type(self)(dict(self._items(Module)[key]))
         return list(self)[self._place(key)]
 
     def __setitem__(self, key: int, module: Module) -> None:
@@ -40,7 +40,8 @@ class _Row(Module, MutableSequence):
 
     def append(self, module: Module) -> Self:
         """Put a module at the end and return the container."""
-        setattr(self, str(len(self)), _module(module))
+        free = next(name for name in map(str, count(len(self))) if name not in self.__dict__)
+        setattr(self, free, _module(module))
         return self
 
     def extend(self, modules: Iterable[Module]) -> Self:
@@ -50,10 +51,10 @@ class _Row(Module, MutableSequence):
         return self
 
     def _place(self, key: int) -> int:
-        count, place = len(self), index(key)
-        if not -count <= place < count:
-            raise IndexError(f"{type(self).__name__} of {count} modules has no number {place}")
-        return place % count
+        length, place = len(self), index(key)
+        if not -length <= place < length:
+            raise IndexError(f"{type(self).__name__} of {length} modules has no number {place}")
+        return place % length
 
     def _renamed(self, items: Iterable[tuple[str, Module]]) -> Self:
         for name, _ in self._items(Module):
@@ -89,15 +90,14 @@ class Sequential(_Row):
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
-        named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], Mapping) else _numbered(modules)
-        for name, module in named:
+        named = len(modules) == 1 and isinstance(modules[0], Mapping)
+        for name, module in modules[0].items() if named else _numbered(modules):
             self.register_module(name, _module(module))
 
     def forward(self, x: Any) -> Any:
         """Return x after all modules."""
-        for module in self.__dict__.values():
-            if isinstance(module, Module):
-                x = module(x)
+        for module in self:
+            x = module(x)
         return x
 
 
@@ -130,10 +130,10 @@ class ModuleList(_Row):
     def __repr__(self) -> str:
         lines, first = [], 0
         for text, group in groupby(map(repr, self)):
-            count = len(list(group))
-            lines.append(f"({first}): {_indent(text)}" if count == 1 else
-                         f"({first}-{first + count - 1}): {count} x {_indent(text)}")
-            first += count
+            last = first + len(list(group)) - 1
+            lines.append(f"({first}): {_indent(text)}" if first == last else
+                         f"({first}-{last}): {last - first + 1} x {_indent(text)}")
+            first = last + 1
         return _layout(type(self).__name__, "", lines)
 
 

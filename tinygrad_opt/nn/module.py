@@ -83,7 +83,7 @@ class Module:
         return result
 
     def register_forward_pre_hook(self, hook: Callable) -> Handle:
-        """Call `hook(module, args)` before each forward; what it returns, unless None, replaces the arguments.
+        """Call `hook(module, args)` before each forward; a result replaces the arguments.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Module:
         return self._add_hook("_forward_pre_hooks", hook)
 
     def register_forward_hook(self, hook: Callable) -> Handle:
-        """Call `hook(module, args, result)` after each forward; what it returns, unless None, replaces the result.
+        """Call `hook(module, args, result)` after each forward; what it returns replaces the result.
 
         Returns
         -------
@@ -118,7 +118,7 @@ class Module:
         hooks.append(hook)
         return Handle(hooks, hook)
 
-    # ---- attributes -------------------------------------------------------------------------------------------
+    # ---- attributes ---------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         attributes = self.__dict__
@@ -132,8 +132,8 @@ class Module:
             kind = (Parameter if isinstance(before, Parameter) else Module if isinstance(before, Module) else
                     Tensor if name in self._buffers else object)
             if not isinstance(value, kind):
-                raise TypeError(f"{type(self).__name__}.{name} is a {kind.__name__} and stays one, or becomes None; got "
-                                f"{type(value).__name__}. To change its values, assign to .data or use copy_()")
+                raise TypeError(f"{type(self).__name__}.{name} is a {kind.__name__} and stays one or becomes "
+                                f"None, got {type(value).__name__}; to change its values, assign to .data")
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -170,7 +170,7 @@ class Module:
         {'count': tensor(0)}
         """
         if isinstance(tensor, Parameter):
-            raise TypeError(f"buffer {name!r} cannot be a Parameter; use register_parameter(), or give its .detach()")
+            raise TypeError(f"buffer {name!r} cannot be a Parameter; use register_parameter() or .detach()")
         self._register(name, tensor, Tensor)
         self._buffers[name] = persistent
 
@@ -183,7 +183,7 @@ class Module:
             raise KeyError(f"{type(self).__name__} has an attribute {name!r} already; choose another name")
         setattr(self, name, value)
 
-    # ---- what is inside ---------------------------------------------------------------------------------------
+    # ---- what is inside -----------------------------------------------------------------------------------
 
     def _items(self, kind: type[T]) -> list[tuple[str, T]]:
         return [(name, value) for name, value in self.__dict__.items() if isinstance(value, kind)]
@@ -301,14 +301,16 @@ class Module:
     def _get(self, name: str, kind: type[T], target: str) -> T:
         value = self.__dict__.get(name)
         if not isinstance(value, kind):
-            raise AttributeError(f"{type(self).__name__} has no {kind.__name__.lower()} {name!r} (looking for {target!r})")
+            raise AttributeError(f"{type(self).__name__} has no {kind.__name__.lower()} {name!r} "
+                                 f"(looking for {target!r})")
         return value
 
-    # ---- the state --------------------------------------------------------------------------------------------
+    # ---- the state ----------------------------------------------------------------------------------------
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         """Yield parameters and persistent buffers under all of their names."""
-        return self._named(lambda module: module._items(Parameter) + module._own_buffers(transient=False), "", True, False)
+        return self._named(lambda module: module._items(Parameter) + module._own_buffers(transient=False),
+                           "", recurse=True, remove_duplicate=False)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return every parameter and persistent buffer by name, in memory shared with the module.
@@ -356,25 +358,21 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must map names to arrays, got {type(state_dict).__name__}")
         own = dict(self._state())
-        missing, unexpected = [k for k in own if k not in state_dict], [k for k in state_dict if k not in own]
-        problems = [f"missing: {', '.join(missing)}"] * bool(strict and missing)
-        problems += [f"unexpected: {', '.join(map(str, unexpected))}"] * bool(strict and unexpected)
-        values = []
-        for name, tensor in own.items():
-            if name in state_dict:
-                value = _fitting(tensor, state_dict[name])
-                if isinstance(value, str):
-                    problems.append(f"{name}: {value}")
-                values.append((tensor, value))
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        values = {name: _fitting(own[name], state_dict[name]) for name in own if name in state_dict}
+        problems = [f"missing: {name}" for name in missing if strict]
+        problems += [f"unexpected: {name}" for name in unexpected if strict]
+        problems += [f"{name}: {value}" for name, value in values.items() if isinstance(value, str)]
         if problems:
-            hint = "\npass strict=False to load the names that both have" if strict and (missing or unexpected) else ""
-            raise RuntimeError("\n    ".join([f"{type(self).__name__} was left as it is, the state does not fit:",
-                                              *problems]) + hint)
-        for tensor, value in values:
-            tensor.data = value
+            hint = " (strict=False passes over missing and unexpected names)" if strict else ""
+            raise RuntimeError("\n    ".join(
+                [f"{type(self).__name__} was left as it is; the state does not fit{hint}:", *problems]))
+        for name, value in values.items():
+            own[name].data = value
         return Keys(missing, unexpected)
 
-    # ---- all at once ------------------------------------------------------------------------------------------
+    # ---- all at once --------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
         """Set `training` here and in all modules inside, and return this module."""
@@ -397,8 +395,8 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters: None in their place, or zeros."""
         for parameter in self.parameters():
-            gradient = parameter._grad
-            parameter.grad = None if set_to_none or gradient is None else Tensor._wrap(xp.zeros_like(gradient._data))
+            zeros = not set_to_none and parameter._grad is not None
+            parameter.grad = xp.zeros_like(parameter._data) if zeros else None
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn(module)` for all modules inside, children first, then for this one, and return it.
@@ -419,7 +417,7 @@ class Module:
         return self
 
     def to(self, dtype: Any) -> Self:
-        """Convert all floating-point parameters, their gradients and buffers to a dtype, and return this module.
+        """Convert all floating-point parameters, gradients and buffers to a dtype, and return this module.
 
         The Parameters stay the same objects with new memory: make optimizers afterwards.
 
@@ -449,7 +447,7 @@ class Module:
         """Convert to float64, as `to` does."""
         return self.to("float64")
 
-    # ---- for readers ------------------------------------------------------------------------------------------
+    # ---- for readers --------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """Return what stands in the parentheses of the `repr`; for subclasses."""
@@ -479,14 +477,15 @@ def _check_name(name: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"the name of a parameter, buffer or module is a string, got {type(name).__name__}")
     if not name or "." in name:
-        raise KeyError(f"the name of a parameter, buffer or module is not empty and has no dots, got {name!r}")
+        raise KeyError(f"the name of a parameter, buffer or module is neither empty nor dotted, got {name!r}")
 
 
 def _fitting(tensor: Tensor, value: Any) -> Any:
     """Return a copy of the value as an array like that of the tensor, or what is wrong with it."""
     if not isinstance(value, Tensor) and not hasattr(value, "__array__"):
         return f"expected an array, got {type(value).__name__}"
-    array = value._data if isinstance(value, Tensor) else value if isinstance(value, xp.ndarray) else numpy.asarray(value)
+    array = value._data if isinstance(value, Tensor) else value
+    array = array if isinstance(array, xp.ndarray) else numpy.asarray(array)
     if tuple(array.shape) != tensor.shape:
         return f"expected the shape {tensor.shape}, got {tuple(array.shape)}"
     if not numpy.can_cast(array.dtype, tensor.dtype, "same_kind"):

@@ -38,7 +38,7 @@ def softplus(x, beta=1, threshold=20):
     >>> tg.softplus(tg.tensor([-1.0, 0.0, 1000.0]))
     tensor([3.1326e-01, 6.9315e-01, 1.0000e+03])
     """
-    return xp.where(x * beta > threshold, x, xp.logaddexp(x * beta, 0) / beta)
+    return xp.where(x * beta > threshold, x, -logsigmoid(-beta * x) / beta)
 
 
 @primitive(lambda g, y, x: g * _silu_slope(x, sigmoid(x)))
@@ -160,7 +160,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     --------
     >>> import tinygrad_opt as tg
     >>> tg.gelu(tg.tensor([-1.0, 0.0, 1.0]))
-    tensor([-0.1587,  0.    ,  0.8413])
+    tensor([-0.1587,  0.0000,  0.8413])
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
@@ -231,8 +231,8 @@ def softmax(x, axis=-1):
     --------
     >>> import tinygrad_opt as tg
     >>> tg.softmax(tg.tensor([[1000.0, 1000.0], [0.0, 1000.0]]))
-    tensor([[0.5, 0.5],
-            [0. , 1. ]])
+    tensor([[0.5000, 0.5000],
+            [0.0000, 1.0000]])
     """
     e = xp.exp(_shifted(x, axis))
     return e / xp.sum(e, axis=axis, keepdims=True)
@@ -269,8 +269,8 @@ def normalize(x: Tensor, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> T
     --------
     >>> import tinygrad_opt as tg
     >>> tg.normalize(tg.tensor([[3.0, 4.0], [0.0, 0.0]]))
-    tensor([[0.6, 0.8],
-            [0. , 0. ]])
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
     """
     return x / clamp(norm(x, p, axis, keepdims=True), min=eps)
 

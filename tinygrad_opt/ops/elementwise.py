@@ -57,17 +57,17 @@ def neg(x):
     return xp.negative(x)
 
 
-@primitive(lambda g, y, a, b: g * b * power_below(a, b), lambda g, y, a, b: g * y * log(where(a > 0, a, 1)))
+@primitive(lambda g, y, a, b: g * b * _power_below(a, b), lambda g, y, a, b: g * y * log(where(a > 0, a, 1)))
 def pow(a, b):
     """Return a to the power b. The gradient in b is 0 where a is not positive."""
     return a ** b if hasattr(a, "dtype") else xp.power(a, b)
 
 
-def power_below(a, b):
-    """Return a ** (b - 1), and 1 where b is 0: the slope of a ** b is then 0 even at a = 0."""
+def _power_below(a, b):
+    """Return a ** (b - 1), and 1 at a = b = 0: the slope of a ** 0 is 0 there too."""
     if isinstance(b, (int, float)):
         return a ** (b - 1) if b else 1
-    return a ** where(b == 0, 0, b - 1)
+    return a ** where((a == 0) & (b == 0), 0, b - 1)
 
 
 @primitive(lambda g, y, x: g * sign(x))
@@ -90,9 +90,13 @@ def reciprocal(x):
 
 @primitive(lambda g, y, a, b, weight: g * (1 - weight), lambda g, y, a, b, weight: g * weight,
            lambda g, y, a, b, weight: g * (b - a))
+def _lerp(a, b, weight):
+    return a + weight * (b - a)
+
+
 def lerp(a, b, weight):
     """Return a + weight * (b - a)."""
-    return a + weight * (b - a)
+    return _lerp(a, b, weight)
 
 
 def addcmul(x, a, b, *, value=1):
@@ -286,7 +290,7 @@ def ceil(x):
     return xp.ceil(x)
 
 
-@primitive(lambda g, y, x: zeros_like(g))
+@primitive(lambda g, y, x, decimals=0: zeros_like(g))
 def round(x, decimals=0):
     """Return x rounded to `decimals` places, halves to even."""
     return xp.round(x, decimals)
@@ -341,13 +345,16 @@ def clamp(x, min=None, max=None):
     return _clamp(x, -math.inf if min is None else min, math.inf if max is None else max)
 
 
+clip = clamp
+
+
 # ---- questions: answered in booleans, without gradient ----------------------------------------------------
 
 
 def _question(function, doc):
     """An op without gradient from one of the array namespace's own functions."""
-    def op(*args):
-        return function(*args)
+    def op(a, *others):
+        return function(a, *others)
     op.__name__, op.__doc__ = function.__name__, doc
     return primitive()(op)
 
@@ -370,10 +377,16 @@ bitwise_not = _question(xp.invert, "Return ~x.")
 # ---- types and copies -------------------------------------------------------------------------------------
 
 
-@primitive(lambda g, y, x, dtype: g)
-def astype(x, dtype):
-    """Return a copy of x in another dtype; the gradient comes back in that of x."""
+def _astype(x, dtype):
     return x.astype(dtype)
+
+
+_to_float, _to_other = primitive(lambda g, y, x, dtype: g)(_astype), primitive()(_astype)
+
+
+def astype(x, dtype):
+    """Return a copy of x in another dtype; the gradient comes back in that of x, but not through integers."""
+    return (_to_float if xp.dtype(dtype).kind == "f" else _to_other)(x, dtype)
 
 
 @primitive(lambda g, y, x: g)

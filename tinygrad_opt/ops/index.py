@@ -53,7 +53,7 @@ def plain(index: Any, copy: bool = False) -> Any:
     """Return an index with arrays in the place of Tensors and lists; copies of them where it has to last."""
     if isinstance(index, tuple):
         return tuple(plain(k, copy) for k in index)
-    if isinstance(index, list):
+    if isinstance(index, (list, range)):
         array = Tensor(index)._data
         return array if array.size else array.astype(int64)
     if isinstance(index, Tensor):
@@ -105,7 +105,7 @@ def _add_at(y: Any, index: Any, x: Any) -> None:
     if all(isinstance(k, xp.ndarray) and k.dtype.kind in "iu" for k in arrays):
         start = 0
         for k, n in zip(arrays, shape):
-            start = start * n + k % max(n, 1)
+            start = start * n + k.astype(int64) % max(n, 1)
         width = prod(shape[len(arrays):])
         places = start[..., None] * width + xp.arange(width)
     else:
@@ -114,7 +114,9 @@ def _add_at(y: Any, index: Any, x: Any) -> None:
 
 
 def put(x: Tensor, index: Any, value: Any) -> Tensor:
-    """Return a copy of x with `value` written at an index; where the index repeats, the last value stays.
+    """Return a copy of x with `value` written at an index.
+
+    Where the index repeats, the last value stays, and its gradient; on a GPU, any one of them.
 
     Parameters
     ----------
@@ -150,7 +152,7 @@ def _written(g, y, x, value, index):
 @primitive(lambda g, y, x, value, index: _put(g, asarray(0), index=index), _written)
 def _put(x, value, index):
     if not xp.can_cast(value.dtype, x.dtype, "same_kind"):
-        raise TypeError(f"cannot write {value.dtype} into a Tensor of {x.dtype}; convert one of them with .astype()")
+        raise TypeError(f"cannot write {value.dtype} into a Tensor of {x.dtype}; convert one with .astype()")
     y = xp.array(x)
     y[index] = value
     return y
@@ -177,7 +179,7 @@ def _checked(index: Any, low: int, high: int, axis: int) -> Any:
     """Return an index as an array or Tensor, refusing all but integers in [low, high)."""
     index = index if isinstance(index, Tensor) else asarray(plain(index))
     if index.dtype.kind not in "iu":
-        raise TypeError(f"an index holds integers, got {index.dtype}; for booleans use x[mask] or masked_select")
+        raise TypeError(f"an index holds integers, got {index.dtype}; for booleans there is x[mask]")
     array = plain(index)
     if array.size and not (low <= array.min() and array.max() < high):
         outside = int(array[(array < low) | (array >= high)][0])
@@ -195,7 +197,7 @@ def _take_into(out, g, y, x, indices, axis):
     _add_at(out, (slice(None),) * axis + (indices,), g)
 
 
-_take_vjp.into = _take_into                         # the same, straight into the memory of the leaf's gradient
+_take_vjp.into = _take_into                         # the same, straight into the memory of a leaf's gradient
 
 
 @primitive(_take_vjp)
@@ -303,7 +305,7 @@ def _along(index: Any, axis: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 @axis_or_dim
 def take_along_axis(x: Tensor, indices: Any, axis: int | None = -1) -> Tensor:
-    """Return x at indices along an axis, each in the row that it stands in; without an axis, of the flattened x.
+    """Return x at indices along an axis, each in the row that it stands in; with None, of the flattened x.
 
     Parameters
     ----------
@@ -369,13 +371,13 @@ def gather(x: Tensor, axis: int, index: Any) -> Tensor:
 def _source(src: Any, shape: tuple[int, ...]) -> Any:
     """Return the part of a source that an index of this shape uses."""
     if src.ndim != len(shape) or any(m < n for m, n in zip(src.shape, shape)):
-        raise ValueError(f"src must be at least as large as the index, of shape {shape}; its shape is {src.shape}")
+        raise ValueError(f"src must be at least as large as the index, {shape}; its shape is {src.shape}")
     return getitem(src, tuple(slice(n) for n in shape))
 
 
 @axis_or_dim
 def scatter(x: Tensor, axis: int, index: Any, src: Any) -> Tensor:
-    """Return a copy of x with `src` written where `gather` would read; the last one stays where the index repeats.
+    """Return a copy of x with `src` written where `gather` would read; see `put` for an index that repeats.
 
     Parameters
     ----------
@@ -422,7 +424,7 @@ def scatter_add(x: Tensor, axis: int, index: Any, src: Tensor) -> Tensor:
 
 def _mask(mask: Any) -> Any:
     if mask.dtype.kind != "b":
-        raise TypeError(f"a mask holds booleans, got {mask.dtype}; compare with something, or convert with .bool()")
+        raise TypeError(f"a mask holds booleans, got {mask.dtype}; compare, or convert with .bool()")
     return mask
 
 

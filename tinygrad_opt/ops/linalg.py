@@ -7,6 +7,8 @@ import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy
+
 from ..backend import xp
 from ..tensor import Tensor, primitive
 from .elementwise import mul
@@ -165,8 +167,8 @@ def _linear(x, weight, bias=None):
     y = xp.dot(_flat(x), weight.T)
     if bias is not None:
         if bias.shape != weight.shape[:1]:
-            raise ValueError(f"linear: bias has shape {bias.shape}, it must be {weight.shape[:1]} for a weight "
-                             f"of shape {weight.shape}")
+            raise ValueError(f"linear: bias has shape {bias.shape}, it must be {weight.shape[:1]} (weight "
+                             f"has shape {weight.shape})")
         if bias.dtype == y.dtype:
             y += bias
         else:
@@ -205,7 +207,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     --------
     >>> import tinygrad_opt as tg
     >>> tg.linear(tg.tensor([[1.0, 2.0]]), tg.tensor([[1.0, 0.0], [3.0, 4.0]]), tg.tensor([0.0, 0.5]))
-    tensor([[ 1. , 11.5]])
+    tensor([[ 1.0000, 11.5000]])
     """
     return _linear(x, weight, bias)
 
@@ -279,7 +281,8 @@ def _einsum_vjp(k, g, y, *operands, inputs, output):
             names.append(letter + name)
         else:
             name = letter
-            if letter not in output + "".join(names):
+            known = [x.shape[s.index(letter)] for x, s in zip((g, *others), (output, *names)) if letter in s]
+            if length not in known:                 # nothing else has this axis in full
                 others.append(xp.ones(length, g.dtype))
                 names.append(letter)
         wanted += name
@@ -371,6 +374,9 @@ inv = inverse
 
 @primitive(lambda g, y, a, b: -_matmul(_solve(_mT(a), g), _mT(y)), lambda g, y, a, b: _solve(_mT(a), g))
 def _solve(a, b):
+    if a.shape[:-2] != b.shape[:-2]:                # CuPy does not broadcast here
+        batch = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (xp.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
     return xp.linalg.solve(a, b)
 
 
@@ -397,20 +403,20 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
     --------
     >>> import tinygrad_opt as tg
     >>> tg.solve(tg.tensor([[2.0, 0.0], [0.0, 4.0]]), tg.tensor([2.0, 2.0]))
-    tensor([1. , 0.5])
+    tensor([1.0000, 0.5000])
     """
     if b.ndim == 1 or b.shape == a.shape[:-1]:
         return squeeze(_solve(a, unsqueeze(b, -1)), -1)
     return _solve(a, b)
 
 
-@primitive(lambda g, y, x: reshape(g * y, (*y.shape, 1, 1)) * _mT(inverse(x)))
+@primitive(lambda g, y, x: reshape(g * y, (*g.shape, 1, 1)) * _mT(inverse(x)))
 def det(x):
     """Return the determinant of each matrix. Its gradient needs the inverse."""
     return xp.linalg.det(x)
 
 
-@primitive(lambda g, y, x: reshape(g, (*y.shape, 1, 1)) * _mT(inverse(x)))
+@primitive(lambda g, y, x: reshape(g, (*g.shape, 1, 1)) * _mT(inverse(x)))
 def _logabsdet(x):
     return xp.linalg.slogdet(x)[1]
 

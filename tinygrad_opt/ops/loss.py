@@ -14,7 +14,7 @@ from ..backend import asarray, xp
 from ..tensor import Tensor, primitive
 from .activation import _softmax_vjp, cosine_similarity, log_softmax, logsigmoid, relu, softmax
 from .elementwise import abs, astype, clamp, exp, log, log1p, maximum, minimum, square, where
-from .index import plain, take_along_axis
+from .index import take_along_axis
 from .reduce import mean, norm, sum
 from .shape import reshape, squeeze, unsqueeze
 
@@ -44,7 +44,7 @@ def _same(name: str, input, target, what: str = "target", signs: bool = False):
     if target.shape != input.shape:
         raise ValueError(f"{name}: {what} has shape {target.shape}, it must be {input.shape}; to broadcast "
                          "would mix what does not belong together. Use .squeeze() or .unsqueeze()")
-    if signs and not (xp.abs(plain(target)) == 1).all():
+    if signs and not (xp.abs(_array(target)) == 1).all():
         raise ValueError(f"{name}: {what} must hold 1 and -1 only")
     return target
 
@@ -52,15 +52,16 @@ def _same(name: str, input, target, what: str = "target", signs: bool = False):
 # ---- classes ----------------------------------------------------------------------------------------------
 
 
-@primitive(lambda g, y, z, gradient, share: share * _softmax_vjp(g, softmax(z, 1), z, 1))
-def _known_gradient(z, gradient, share):
-    return gradient
-
-
 @primitive(lambda g, y, z, loss, gradient, share: g * _known_gradient(z, gradient, share))
 def _cross_entropy(z, loss, gradient, share):
     """The loss of the logits z, which the kernel has computed together with its gradient."""
     return loss
+
+
+@primitive(lambda g, y, z, gradient, share: share * _softmax_vjp(g, softmax(z, 1), z, 1))
+def _known_gradient(z, gradient, share):
+    """The gradient of that loss, share * (softmax(z) - one_hot(labels)), known too."""
+    return gradient
 
 
 def cross_entropy(input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100,
@@ -100,14 +101,15 @@ def cross_entropy(input: Tensor, target: Any, weight: Any = None, ignore_index: 
     >>> tg.cross_entropy(logits, [0, 1]), tg.cross_entropy(logits, [[0.5, 0.5], [0.0, 1.0]])
     (tensor(0.1269), tensor(0.6269))
     """
-    labels = _array(target)
-    if labels.dtype.kind == "f" and labels.shape == input.shape:
+    z, labels = _array(input), _array(target)
+    if labels.dtype.kind == "f" and labels.shape == z.shape:
+        if ignore_index >= 0:
+            raise ValueError("cross_entropy: ignore_index is for classes, this target holds probabilities")
         return _of_probabilities(input, _beside(input, target), weight, reduction, label_smoothing)
     if (weight is None and ignore_index < 0 and reduction == "mean" and not label_smoothing
-            and labels.dtype.kind in "iu" and input.ndim == 2 and labels.shape == input.shape[:1]
-            and 0 not in input.shape):
+            and labels.dtype.kind in "iu" and z.ndim == 2 and labels.shape == z.shape[:1] and z.size):
         share = 1 / len(labels)
-        known = backend.cross_entropy(plain(input), labels, share)
+        known = backend.cross_entropy(z, labels, share)
         if known is not None:
             return _cross_entropy(input, *known, share)
     logp = log_softmax(input, _class_axis(input))
@@ -128,11 +130,13 @@ def nll_loss(input: Tensor, target: Any, weight: Any = None, ignore_index: int =
     return _nll("nll_loss", input, _array(target), weight, ignore_index, reduction)
 
 
-def _array(labels: Any) -> Any:
-    return labels._data if isinstance(labels, Tensor) else asarray(labels)
+def _array(value: Any) -> Any:
+    return value._data if isinstance(value, Tensor) else asarray(value)
 
 
 def _class_axis(input) -> int:
+    if not input.ndim:
+        raise ValueError("input needs an axis of classes, got a single number")
     return min(1, input.ndim - 1)
 
 
@@ -193,7 +197,7 @@ def _kept(name: str, logp, labels, ignore_index: int):
     outside = kept & ((labels < 0) | (labels >= classes))
     if outside.any():
         place = tuple(int(k) for k in xp.argwhere(outside)[0])
-        raise IndexError(f"{name}: target{list(place) or ''} is {int(labels[place])}; the labels of {classes} "
+        raise IndexError(f"{name}: target{list(place) or ''} is {int(labels[place])}; labels of {classes} "
                          f"classes (input has shape {logp.shape}) run from 0 to {classes - 1}")
     return kept
 
@@ -233,7 +237,7 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reducti
     ValueError
         When the shapes differ or the input is no probability.
     """
-    target, p = _same("binary_cross_entropy", input, target), plain(input)
+    target, p = _same("binary_cross_entropy", input, target), _array(input)
     outside = (p < 0) | (p > 1)
     if outside.any():
         raise ValueError(f"binary_cross_entropy: input must lie in [0, 1], got {p[outside][0]}; for logits "
@@ -335,9 +339,9 @@ def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, 
     if var.ndim and var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
     if var.shape not in ((), input.shape, (*input.shape[:-1], 1)):
-        raise ValueError(f"gaussian_nll_loss: var has shape {var.shape}, it must be {input.shape} or that with "
-                         "1 in place of the last axis")
-    if (plain(var) < 0).any():
+        raise ValueError(f"gaussian_nll_loss: var has shape {var.shape}, it must be {input.shape}, or 1 in "
+                         "place of the last axis")
+    if (_array(var) < 0).any():
         raise ValueError("gaussian_nll_loss: var must be at least 0 everywhere")
     var = clamp(var, min=eps)
     loss = 0.5 * (log(var) + square(input - target) / var)

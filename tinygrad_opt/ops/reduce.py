@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy
+
 from ..backend import xp
 from ..tensor import Tensor, float64, primitive
 from .elementwise import abs, astype, exp, isnan, maximum, minimum, sign, where
-from .index import Axes, axis_or_dim, getitem, take_along_axis
+from .index import Axes, axis_or_dim, take_along_axis
 from .shape import broadcast_to, flip, movedim, narrow, pad, ravel, reshape, squeeze, unsqueeze
 
 # ---- sums -------------------------------------------------------------------------------------------------
@@ -68,20 +70,22 @@ def sum_to(x, shape):
            _spread(g / (_count(x.shape, axis) or 1), x.shape, axis, keepdims))
 def mean(x, axis: Axes = None, keepdims: bool = False):
     """Return the mean over some axes, or over all; that of integers is float64."""
-    if x.dtype.itemsize < 4:                        # half precision: the sum may overflow where the mean does not
+    if x.dtype.itemsize < 4:                        # of half precision the sum may overflow, not the mean
         return xp.mean(x, axis, keepdims=keepdims)
     return x.sum(axis, None, None, keepdims) / _count(x.shape, axis)
 
 
 def _deviation(g, x, axis, correction, keepdims):
     """Return g (x - mean) / (n - correction): half of what the variance pulls back."""
-    return _restored(g / (_count(x.shape, axis) - correction), axis, keepdims) * (x - mean(x, axis, keepdims=True))
+    g = _restored(g / (_count(x.shape, axis) - correction), axis, keepdims)
+    return g * (x - mean(x, axis, keepdims=True))
 
 
 @axis_or_dim
-@primitive(lambda g, y, x, axis=None, correction=1, keepdims=False: _deviation(2 * g, x, axis, correction, keepdims))
+@primitive(lambda g, y, x, axis=None, correction=1, keepdims=False:
+           _deviation(2 * g, x, axis, correction, keepdims))
 def var(x, axis: Axes = None, correction: float = 1, keepdims: bool = False):
-    """Return the variance over some axes, or over all: squared deviations from the mean, added, over n - correction.
+    """Return the variance over some axes, or over all: sum (x - mean)^2 / (n - correction).
 
     Parameters
     ----------
@@ -176,11 +180,12 @@ def logsumexp(x, axis: Axes = None, keepdims: bool = False):
     --------
     >>> import tinygrad_opt as tg
     >>> tg.logsumexp(tg.tensor([1000.0, 1000.0]))
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     top = xp.amax(x, axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0)
-    y = xp.log(xp.exp(x - top).sum(axis, None, None, keepdims))
+    with numpy.errstate(divide="ignore"):           # log(0) is right: all of x is -inf
+        y = xp.log(xp.exp(x - top).sum(axis, None, None, keepdims))
     return y + (top if keepdims else top.reshape(y.shape))
 
 
@@ -189,7 +194,7 @@ def logsumexp(x, axis: Axes = None, keepdims: bool = False):
 
 def _previous(y):
     """Return y moved on by one place along the last axis, with 1 in front."""
-    return pad(getitem(y, (..., slice(-1))), (1, 0), value=1)
+    return pad(y, (1, -1), value=1)
 
 
 def _prod_vjp(g, y, x, axis):
@@ -240,8 +245,8 @@ def cumsum(x, axis: int | None = None):
 
 
 def _cumprod_vjp(g, y, x, axis):
-    # The gradient at i is the product before i times s_i = sum over k >= i of g_k x_{i+1} ... x_k. The recurrence
-    # s_i = g_i + x_{i+1} s_{i+1} is solved by doubling its reach; nothing is divided by x, so zeros are no exception.
+    # The gradient at i is the product before i times s_i = sum over k >= i of g_k x_{i+1} ... x_k. The
+    # recurrence s_i = g_i + x_{i+1} s_{i+1} is solved by doubling its reach: nothing is divided by x.
     s, factor, before = movedim(g, axis, -1), _later(movedim(x, axis, -1), 1), _previous(movedim(y, axis, -1))
     reach = 1
     while reach < x.shape[axis]:
@@ -253,7 +258,7 @@ def _cumprod_vjp(g, y, x, axis):
 
 def _later(x, k):
     """Return x moved back by k places along the last axis, with 0 behind."""
-    return pad(getitem(x, (..., slice(k, None))), (0, k))
+    return pad(x, (-k, k))
 
 
 @primitive(_cumprod_vjp)
@@ -263,7 +268,10 @@ def _cumprod(x, axis):
 
 @axis_or_dim
 def cumprod(x: Tensor, axis: int | None = None) -> Tensor:
-    """Return the product of the elements so far along an axis, or of the flattened x; exact gradients at 0, too."""
+    """Return the product of the elements so far along an axis, or of the flattened x.
+
+    Like those of `prod`, its gradients are exact where elements are 0, too.
+    """
     return _cumprod(ravel(x), axis=0) if axis is None else _cumprod(x, axis=axis)
 
 
@@ -294,21 +302,21 @@ def count_nonzero(x, axis: Axes = None, keepdims: bool = False):
 @axis_or_dim
 @primitive()
 def argmax(x, axis: int | None = None, keepdims: bool = False):
-    """Return the place of the first largest element along an axis, or in the flattened x; a NaN is the largest."""
+    """Return the index of the first largest element along an axis, or in the flattened x. A NaN is it."""
     return xp.argmax(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
 def argmin(x, axis: int | None = None, keepdims: bool = False):
-    """Return the place of the first smallest element along an axis, or in the flattened x; a NaN is the smallest."""
+    """Return the index of the first smallest element along an axis, or in the flattened x. A NaN is it."""
     return xp.argmin(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
 def argsort(x, axis: int = -1, descending: bool = False):
-    """Return the places that put x in order along an axis; equal elements keep theirs, a NaN is the largest."""
+    """Return the indices that put x in order along an axis. Equal elements keep theirs; NaN is largest."""
     if not descending:
         return xp.argsort(x, axis, kind="stable")
     return x.shape[axis] - 1 - xp.flip(xp.argsort(xp.flip(x, axis), axis, kind="stable"), axis)
@@ -387,7 +395,7 @@ def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Any:
 
 @axis_or_dim
 def min(x: Tensor, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return the smallest element; along an axis, with its index; with a second Tensor, the smaller of both."""
+    """Return the smallest element; along an axis, with its index; with a second Tensor, the smaller."""
     return _extreme(x, axis, keepdims, amin, minimum, argmin)
 
 
@@ -402,9 +410,18 @@ def _middle(x, axis):
     return xp.where(nan.any(axis, keepdims=True), xp.argmax(nan, axis, keepdims=True), index)
 
 
+@primitive(_share)
+def _median(x):
+    x = x.reshape(-1)
+    return x[_middle(x, 0)].reshape(())
+
+
 @axis_or_dim
 def median(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Return the middle element, the lower of two as in torch; along an axis, with its index. A NaN stays one.
+    """Return the middle element, the lower of two as in torch; along an axis, with its index.
+
+    As with `max`, the gradient goes to the index; without an axis equal elements share it. The median of
+    what holds a NaN is NaN.
 
     Examples
     --------
@@ -413,9 +430,7 @@ def median(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
     tensor(2.)
     """
     if axis is None:
-        flat = ravel(x)
-        y = take_along_axis(flat, _middle(flat, 0), 0)
-        return reshape(y, (1,) * x.ndim if keepdims else ())
+        return reshape(_median(x), (1,) * x.ndim if keepdims else ())
     return _selection(x, _middle(x, axis), axis, keepdims)
 
 

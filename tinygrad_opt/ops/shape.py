@@ -53,8 +53,8 @@ def reshape_as(x: Tensor, other: Tensor) -> Tensor:
 def _view(x, shape):
     y = x.reshape(shape)
     if y.size and not xp.may_share_memory(x, y):
-        raise ValueError(f"no view of shape {y.shape} fits the layout of these elements in memory; use reshape, "
-                         "which copies them")
+        raise ValueError(f"no view of shape {y.shape} fits the layout of these elements in memory; "
+                         "use reshape, which copies them")
     return y
 
 
@@ -80,7 +80,8 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     shape = x.shape or (1,)
     first, last = normalize_axis_index(start_dim, len(shape)), normalize_axis_index(end_dim, len(shape))
     if first > last:
-        raise ValueError(f"start_dim must not lie behind end_dim; got {start_dim} and {end_dim} of {len(shape)} axes")
+        raise ValueError(f"start_dim must not lie behind end_dim; got {start_dim} and {end_dim} "
+                         f"of {len(shape)} axes")
     return _reshape(x, (*shape[:first], prod(shape[first:last + 1]), *shape[last + 1:]))
 
 
@@ -99,10 +100,12 @@ def squeeze(x: Tensor, axis: Axes = None) -> Tensor:
     >>> tg.zeros(1, 3, 1).squeeze().shape, tg.zeros(1, 3, 1).squeeze(0).shape
     ((3,), (3, 1))
     """
-    gone = {k for k, n in enumerate(x.shape) if n == 1} if axis is None else normalize_axis_tuple(axis, x.ndim)
+    if axis is None:
+        return _reshape(x, tuple(n for n in x.shape if n != 1))
+    gone = normalize_axis_tuple(axis, x.ndim)
     for k in gone:
         if x.shape[k] != 1:
-            raise ValueError(f"squeeze takes away axes of length 1; axis {k} of shape {x.shape} has length {x.shape[k]}")
+            raise ValueError(f"squeeze takes away axes of length 1; axis {k} of shape {x.shape} is longer")
     return _reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in gone))
 
 
@@ -223,7 +226,8 @@ def expand(x: Tensor, *sizes: Any) -> Tensor:
     extra = len(sizes) - x.ndim
     if extra < 0:
         raise ValueError(f"expand needs a size for each of the {x.ndim} axes of shape {x.shape}; got {sizes}")
-    return broadcast_to(x, tuple(x.shape[k - extra] if n == -1 and k >= extra else n for k, n in enumerate(sizes)))
+    kept = sizes[:extra] + x.shape
+    return broadcast_to(x, tuple(old if new == -1 else new for old, new in zip(kept, sizes)))
 
 
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
@@ -239,7 +243,8 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _untile(g, y, x, reps):
     shape = (1,) * (len(reps) - x.ndim) + x.shape
-    return _reshape(g, tuple(n for pair in zip(reps, shape) for n in pair)).sum(tuple(range(0, 2 * len(reps), 2)))
+    g = _reshape(g, tuple(n for pair in zip(reps, shape) for n in pair))
+    return g.sum(tuple(range(0, 2 * len(reps), 2)))
 
 
 @primitive(_untile)
@@ -261,9 +266,9 @@ def tile(x: Tensor, *dims: Any) -> Tensor:
 
 
 def repeat(x: Tensor, *sizes: Any) -> Tensor:
-    """Return x laid side by side with itself, as `tile`, with a count for every axis. NumPy's is `repeat_interleave`."""
+    """Return `tile` with a count for every axis: torch's meaning. NumPy's is `repeat_interleave`."""
     if len(_sizes(sizes)) < x.ndim:
-        raise ValueError(f"repeat needs a count for each of the {x.ndim} axes of shape {x.shape}; got {sizes}")
+        raise ValueError(f"repeat needs a count for each of the {x.ndim} axes of {x.shape}; got {sizes}")
     return tile(x, *sizes)
 
 
@@ -299,8 +304,12 @@ def repeat_interleave(x: Tensor, repeats: Any, axis: int | None = None) -> Tenso
     axis = normalize_axis_index(axis, x.ndim)
     if isinstance(repeats, (int, numpy.integer)):
         return _repeat(x, repeats=int(repeats), axis=axis)
-    counts = repeats if isinstance(repeats, (list, tuple)) else plain(repeats).tolist()
-    return take(x, xp.repeat(xp.arange(x.shape[axis]), counts), axis)
+    n = x.shape[axis]
+    counts = list(repeats) if isinstance(repeats, (list, tuple)) else plain(repeats).tolist()
+    if len(counts) != n:
+        raise ValueError(f"repeats needs one count for each of the {n} slices along axis {axis}; "
+                         f"got {len(counts)}")
+    return take(x, xp.repeat(xp.arange(n), counts), axis)
 
 
 # ---- another order of the elements ------------------------------------------------------------------------
@@ -316,7 +325,7 @@ def flip(x, axis: Axes = None):
 @axis_or_dim
 @primitive(lambda g, y, x, shifts, axis=None: roll(g, _opposite(shifts), axis))
 def roll(x, shifts: int | tuple[int, ...], axis: Axes = None):
-    """Return x shifted along some axes; what leaves at the end comes in at the start. Without axes, flattened.
+    """Return x shifted along some axes, or as if flat; what leaves at the end comes in at the start.
 
     Examples
     --------
@@ -331,7 +340,7 @@ def _opposite(shifts: int | tuple[int, ...]) -> int | tuple[int, ...]:
     return tuple(-k for k in shifts) if isinstance(shifts, (tuple, list)) else -shifts
 
 
-_BEYOND = {                                         # where to read when position k lies beyond an axis of length n
+_BEYOND = {                                         # where to read when k lies beyond an axis of length n
     "replicate": lambda k, n: k.clip(0, n - 1),
     "reflect": lambda k, n: n - 1 - abs(n - 1 - k % max(2 * n - 2, 1)),
     "circular": lambda k, n: k % n,
@@ -360,24 +369,30 @@ def pad(x: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float = 
     (tensor([0, 1, 2, 3, 0, 0]), tensor([3, 2, 1, 2, 3]), tensor([1, 2]))
     """
     if not isinstance(pad, (tuple, list)) or len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ValueError(f"pad holds two counts an axis, for at most the {x.ndim} axes of shape {x.shape}; got {pad!r}")
+        raise ValueError(f"pad holds two counts an axis, for at most {x.ndim} axes of {x.shape}; got {pad!r}")
     if mode != "constant" and mode not in _BEYOND:
         raise ValueError(f"mode must be 'constant', {', '.join(map(repr, _BEYOND))}; got {mode!r}")
     ends = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[::2], pad[1::2]))[::-1]
     if any(n + before + after < 0 for n, (before, after) in zip(x.shape, ends)):
         raise ValueError(f"pad takes away more than there is of shape {x.shape}: {pad}")
-    if mode != "constant":
-        if 0 in x.shape:
-            raise ValueError(f"mode={mode!r} repeats elements, and shape {x.shape} has none; use 'constant'")
-        for axis, (before, after) in enumerate(ends):
-            if before or after:
-                n = x.shape[axis]
-                x = take(x, _BEYOND[mode](xp.arange(-before, n + after), n), axis)
-        return x
-    inner = getitem(x, tuple(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape, ends)))
-    frame = xp.zeros([n + before + after for n, (before, after) in zip(x.shape, ends)], x.dtype)
-    frame = put(frame, ..., value) if value else frame
-    return put(frame, tuple(slice(max(before, 0), max(before, 0) + n) for n, (before, _) in zip(inner.shape, ends)), inner)
+    if mode == "constant":
+        return _framed(x, ends, value)
+    if 0 in x.shape:
+        raise ValueError(f"mode={mode!r} repeats elements, and shape {x.shape} has none; use 'constant'")
+    for axis, (before, after) in enumerate(ends):
+        if before or after:
+            n = x.shape[axis]
+            x = take(x, _BEYOND[mode](xp.arange(-before, n + after), n), axis)
+    return x
+
+
+def _framed(x: Any, ends: list[tuple[int, int]], value: float) -> Any:
+    """Return x with a frame of one value; what a negative width reaches is cut off."""
+    sides = [(n, before, after) for n, (before, after) in zip(x.shape, ends)]
+    inner = tuple(slice(max(-before, 0), max(n + min(after, 0), 0)) for n, before, after in sides)
+    place = tuple(slice(max(before, 0), max(n + before + min(after, 0), 0)) for n, before, after in sides)
+    frame = xp.zeros([n + before + after for n, before, after in sides], x.dtype)
+    return put(put(frame, ..., value) if value else frame, place, getitem(x, inner))
 
 
 # ---- joining ----------------------------------------------------------------------------------------------
@@ -468,7 +483,8 @@ def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
     """
     if indexing not in ("ij", "xy"):
         raise ValueError(f"indexing must be 'ij' or 'xy', got {indexing!r}")
-    grid = broadcast_tensors(*(_reshape(x, (-1, *(1,) * (len(tensors) - 1 - k))) for k, x in enumerate(tensors)))
+    behind = range(len(tensors) - 1, -1, -1)
+    grid = broadcast_tensors(*(_reshape(x, (-1, *(1,) * n)) for x, n in zip(tensors, behind)))
     return tuple(swapaxes(x, 0, 1) for x in grid) if indexing == "xy" and len(grid) > 1 else grid
 
 
@@ -494,7 +510,7 @@ def narrow(x: Tensor, axis: int, start: int, length: int) -> Tensor:
 
 @axis_or_dim
 def split(x: Tensor, split_size_or_sections: int | list[int], axis: int = 0) -> tuple[Tensor, ...]:
-    """Return x cut along an axis: into parts of one size, the last one perhaps smaller, or of the given sizes.
+    """Return x cut along an axis into parts of one size, the last perhaps smaller, or of the given sizes.
 
     Examples
     --------
@@ -514,7 +530,7 @@ def split(x: Tensor, split_size_or_sections: int | list[int], axis: int = 0) -> 
 
 @axis_or_dim
 def tensor_split(x: Tensor, indices_or_sections: int | list[int], axis: int = 0) -> tuple[Tensor, ...]:
-    """Return x cut along an axis: into so many parts, as equal as possible, or before each of the given indices.
+    """Return x cut along an axis into so many parts, as equal as possible, or before the given indices.
 
     Examples
     --------

@@ -223,10 +223,13 @@ class Optimizer:
 
     def _plan(self, rule: Rule, group: dict[str, Any]) -> Plan:
         """Give state to parameters that have their first gradient, and plan the group's kernel calls."""
-        names = {name: self.state_names.get(name, name) for name in (*rule.states, *rule.memory)}
-        for p in group["params"]:
-            if p._grad is None:
-                continue
+        names = self._begin(rule, group, [p for p in group["params"] if p._grad is not None])
+        return Plan(rule, group, self.state, names)
+
+    def _begin(self, rule: Rule, group: dict[str, Any], params: list[Tensor]) -> dict[str, str]:
+        """Give parameters the state that they do not have yet; return its names by the rule's letters."""
+        names = {letter: self.state_names.get(letter, letter) for letter in (*rule.states, *rule.memory)}
+        for p in params:
             state = self.state[p]
             state.setdefault("step", 0)
             for letter, name in names.items():
@@ -234,7 +237,7 @@ class Optimizer:
                     start = self.initial(letter, group)
                     state[name] = Tensor._wrap(xp.full(p.shape, start, p.dtype) if start else xp.zeros(
                         p.shape, p.dtype)) if letter in rule.states else start
-        return Plan(rule, group, self.state, names)
+        return names
 
     def initial(self, name: str, group: dict[str, Any]) -> float:
         """Return what the rule's state `name` starts from; 0 unless a subclass says otherwise."""

@@ -77,8 +77,9 @@ def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, i
         return None, None
     if name in group:
         return name, None
-    if name[-1].isdigit() and name[:-1] + "s" in group:
-        return name[:-1] + "s", int(name[-1]) - 1
+    stem = name.rstrip("0123456789")
+    if stem != name and stem + "s" in group:
+        return stem + "s", int(name[len(stem):]) - 1
     raise RuleError(f"rule {rule.name} asks for {name}, which is no option of the group: "
                     f"{', '.join(key for key in group if key != 'params')}")
 

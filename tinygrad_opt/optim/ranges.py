@@ -26,17 +26,20 @@ class Range:
 
 POSITIVE, NONNEGATIVE, UNIT = Range("(0, inf)"), Range("[0, inf)"), Range("[0, 1)")
 
-# What an option of this name allows unless its optimizer says otherwise; a tuple has a range for each number.
+# What an option of this name allows unless its optimizer says otherwise. A tuple has a range for each number, and
+# (UNIT, ...) is any number of them.
 RANGES = {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "eps": NONNEGATIVE, "betas": (UNIT, UNIT),
           "momentum": NONNEGATIVE, "alpha": NONNEGATIVE}
 
 
-def check(owner: str, name: str, value: Any, allowed: Range | tuple[Range, ...]) -> None:
+def check(owner: str, name: str, value: Any, allowed: Range | tuple) -> None:
     """Raise ValueError or TypeError unless an option lies in its range; the message says which, and what came."""
     if isinstance(allowed, tuple):
-        if not isinstance(value, (tuple, list)) or len(value) != len(allowed):
-            raise ValueError(f"{owner}: {name} needs {len(allowed)} numbers, got {value!r}")
-        for k, (number, interval) in enumerate(zip(value, allowed), start=1):
+        count = len(value) if isinstance(value, (tuple, list)) else 0
+        ranges = allowed[:1] * count if ... in allowed else allowed
+        if not count or count != len(ranges):
+            raise ValueError(f"{owner}: {name} needs {'some' if ... in allowed else len(allowed)} numbers, got {value!r}")
+        for k, (number, interval) in enumerate(zip(value, ranges), start=1):
             check(owner, f"{name[:-1]}{k}", number, interval)
         return
     try:

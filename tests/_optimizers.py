@@ -1,0 +1,96 @@
+"""What the tests of the optimizers share: the table of all of them, and how they are made and run."""
+
+import numpy as np
+import pytest
+
+import tinygrad_opt as tg
+from tinygrad_opt import optim
+
+# Every optimizer with options that reach each of its rules; the first row of each has only what it requires.
+TABLE = [
+    ("SGD", {}), ("SGD", dict(weight_decay=0.1)), ("SGD", dict(momentum=0.9)),
+    ("SGD", dict(momentum=0.9, dampening=0.3, weight_decay=0.1)),
+    ("SGD", dict(momentum=0.9, nesterov=True, weight_decay=0.1)), ("SGD", dict(maximize=True)),
+    ("ASGD", {}), ("ASGD", dict(lambd=0.1, alpha=0.5, t0=3, weight_decay=0.1)),
+    ("Adagrad", {}), ("Adagrad", dict(lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5, eps=1e-3)),
+    ("Adadelta", {}), ("Adadelta", dict(rho=0.8, eps=1e-3, weight_decay=0.1)),
+    ("RMSprop", {}), ("RMSprop", dict(momentum=0.9, weight_decay=0.1)), ("RMSprop", dict(centered=True)),
+    ("RMSprop", dict(centered=True, momentum=0.9, alpha=0.8)),
+    ("Rprop", {}), ("Rprop", dict(etas=(0.4, 1.3), step_sizes=(0.01, 0.1))),
+    ("Adam", {}), ("Adam", dict(weight_decay=0.1)), ("Adam", dict(amsgrad=True, betas=(0.5, 0.6))),
+    ("Adam", dict(weight_decay=0.1, decoupled_weight_decay=True)), ("Adam", dict(maximize=True, eps=1e-3)),
+    ("AdamW", {}), ("AdamW", dict(amsgrad=True, weight_decay=0.2)),
+    ("Adamax", {}), ("Adamax", dict(betas=(0.5, 0.6), eps=1e-3, weight_decay=0.1)),
+    ("NAdam", {}), ("NAdam", dict(weight_decay=0.1, momentum_decay=0.1)),
+    ("NAdam", dict(weight_decay=0.1, decoupled_weight_decay=True)),
+    ("RAdam", {}), ("RAdam", dict(betas=(0.9, 0.9), weight_decay=0.1)), ("RAdam", dict(betas=(0.9, 0.5))),
+    ("RAdam", dict(weight_decay=0.1, decoupled_weight_decay=True)),
+    ("AdaBelief", {}), ("AdaBelief", dict(weight_decay=0.1, weight_decouple=False)),
+    ("AdaBelief", dict(amsgrad=True, betas=(0.5, 0.6), weight_decay=0.1)),
+    ("AdaBelief", dict(rectify=True, betas=(0.9, 0.98), eps=1e-8)),
+    ("AdaBelief", dict(rectify=True, amsgrad=True, weight_decouple=False, weight_decay=0.1, eps=1e-6)),
+    ("Yogi", {}), ("Yogi", dict(betas=(0.5, 0.6), eps=1e-4)),
+    ("Lion", {}), ("Lion", dict(betas=(0.5, 0.8), weight_decay=0.1)),
+    ("Signum", {}), ("Signum", dict(momentum=0)),
+    ("Adan", {}), ("Adan", dict(betas=(0.9, 0.8, 0.95), weight_decay=0.1)), ("Adan", dict(no_prox=True, weight_decay=0.1)),
+    ("AdEMAMix", {}), ("AdEMAMix", dict(betas=(0.8, 0.95, 0.99), alpha=5.0, weight_decay=0.1)),
+    ("AdEMAMix", dict(beta3_warmup=15)), ("AdEMAMix", dict(alpha_warmup=10, beta3_warmup=5, weight_decay=0.1)),
+    ("MADGRAD", {}), ("MADGRAD", dict(momentum=0, weight_decay=0.1, eps=1e-3)),
+    ("ADOPT", {}), ("ADOPT", dict(betas=(0.5, 0.6), eps=0.2)),
+    ("AdaBound", {}), ("AdaBound", dict(gamma=0.05, final_lr=0.04, weight_decay=0.1)),
+    ("AdaBound", dict(amsbound=True, betas=(0.5, 0.6), gamma=0.1)),
+    ("QHM", dict(momentum=0.9, nu=0.7)), ("QHM", dict(momentum=0.9, nu=0.7, weight_decay=0.1)),
+    ("QHM", dict(momentum=0.5, nu=-0.7, weight_decay=0.1, weight_decay_type="direct")),
+    ("QHAdam", {}), ("QHAdam", dict(nus=(0.7, 0.8), weight_decay=0.1)),
+    ("QHAdam", dict(nus=(0.7, 1.0), weight_decay=0.1, decouple_weight_decay=True)),
+    ("AggMo", {}), ("AggMo", dict(betas=(0.9,))), ("AggMo", dict(betas=tuple(k / 11 for k in range(11)), weight_decay=0.1)),
+]
+REQUIRED = {name: options for name, options in reversed(TABLE)}          # of the first row of each
+
+
+def label(name, options):
+    return f"{name}-{'-'.join(options)}"
+
+
+def each_of(names):
+    """Run a test with every row of the table that belongs to these optimizers."""
+    rows = [row for row in TABLE if row[0] in names]
+    return pytest.mark.parametrize("name, options", rows, ids=[label(*row) for row in rows])
+
+
+each = each_of(REQUIRED)
+each_name = pytest.mark.parametrize("name", REQUIRED)
+SHAPES = [(), (3,), (4, 5), (2, 3, 2, 2), (0, 3)]
+
+
+def make(name, options, params, lr=0.05):
+    return getattr(optim, name)(params, lr=lr, **options)
+
+
+def parameters(dtype="float64", seed=0):
+    random = np.random.default_rng(seed)
+    return [tg.Tensor(np.asarray(random.standard_normal(s)).astype(dtype), requires_grad=True) for s in SHAPES]
+
+
+def run(optimizer, params, steps=20, seed=1):
+    """Steps with the same random gradients for whoever asks with the same seed."""
+    random = np.random.default_rng(seed)
+    for _ in range(steps):
+        for p in params:
+            p.grad = tg.Tensor(np.asarray(random.standard_normal(p.shape)).astype(p.dtype))
+        optimizer.step()
+    return [p.numpy().copy() for p in params]
+
+
+def same(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def rules():
+    """Return every rule of the table, read, by a name of its own."""
+    found = {}
+    for name, options in TABLE:
+        rule = make(name, options, [tg.ones(1, requires_grad=True)])._rule(0)
+        found.setdefault(rule, f"{name}_{rule.name}_{len(found)}")
+    return {key: rule for rule, key in found.items()}
