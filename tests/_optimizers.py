@@ -13,7 +13,7 @@ TABLE = [
     ("SGD", dict(momentum=0.9, nesterov=True, weight_decay=0.1)), ("SGD", dict(maximize=True)),
     ("ASGD", {}), ("ASGD", dict(lambd=0.1, alpha=0.5, t0=3, weight_decay=0.1)),
     ("Adagrad", {}), ("Adagrad", dict(lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5, eps=1e-3)),
-    ("Adadelta", {}), ("Adadelta", dict(rho=0.8, eps=1e-3, weight_decay=0.1)),
+    ("Adadelta", {}), ("Adadelta", dict(rho=0.8, eps=1e-5, weight_decay=0.1)),
     ("RMSprop", {}), ("RMSprop", dict(momentum=0.9, weight_decay=0.1)), ("RMSprop", dict(centered=True)),
     ("RMSprop", dict(centered=True, momentum=0.9, alpha=0.8)),
     ("Rprop", {}), ("Rprop", dict(etas=(0.4, 1.3), step_sizes=(0.01, 0.1))),
@@ -32,7 +32,8 @@ TABLE = [
     ("Yogi", {}), ("Yogi", dict(betas=(0.5, 0.6), eps=1e-4)),
     ("Lion", {}), ("Lion", dict(betas=(0.5, 0.8), weight_decay=0.1)),
     ("Signum", {}), ("Signum", dict(momentum=0)),
-    ("Adan", {}), ("Adan", dict(betas=(0.9, 0.8, 0.95), weight_decay=0.1)), ("Adan", dict(no_prox=True, weight_decay=0.1)),
+    ("Adan", {}), ("Adan", dict(betas=(0.9, 0.8, 0.95), weight_decay=0.1)),
+    ("Adan", dict(no_prox=True, weight_decay=0.1)),
     ("AdEMAMix", {}), ("AdEMAMix", dict(betas=(0.8, 0.95, 0.99), alpha=5.0, weight_decay=0.1)),
     ("AdEMAMix", dict(beta3_warmup=15)), ("AdEMAMix", dict(alpha_warmup=10, beta3_warmup=5, weight_decay=0.1)),
     ("MADGRAD", {}), ("MADGRAD", dict(momentum=0, weight_decay=0.1, eps=1e-3)),
@@ -43,9 +44,10 @@ TABLE = [
     ("QHM", dict(momentum=0.5, nu=-0.7, weight_decay=0.1, weight_decay_type="direct")),
     ("QHAdam", {}), ("QHAdam", dict(nus=(0.7, 0.8), weight_decay=0.1)),
     ("QHAdam", dict(nus=(0.7, 1.0), weight_decay=0.1, decouple_weight_decay=True)),
-    ("AggMo", {}), ("AggMo", dict(betas=(0.9,))), ("AggMo", dict(betas=tuple(k / 11 for k in range(11)), weight_decay=0.1)),
+    ("AggMo", {}), ("AggMo", dict(betas=(0.9,))),
+    ("AggMo", dict(betas=tuple(k / 11 for k in range(11)), weight_decay=0.1)),
 ]
-REQUIRED = {name: options for name, options in reversed(TABLE)}          # of the first row of each
+REQUIRED = dict(reversed(TABLE))         # of the first row of each
 
 
 def label(name, options):
@@ -89,8 +91,6 @@ def same(a, b):
 
 def rules():
     """Return every rule of the table, read, by a name of its own."""
-    found = {}
-    for name, options in TABLE:
-        rule = make(name, options, [tg.ones(1, requires_grad=True)])._rule(0)
-        found.setdefault(rule, f"{name}_{rule.name}_{len(found)}")
-    return {key: rule for rule, key in found.items()}
+    p = tg.ones(1, requires_grad=True)
+    read = [make(name, {**options, "maximize": False}, [p])._rule(0) for name, options in TABLE]
+    return {f"{rule.name}_{k}": rule for k, rule in enumerate(dict.fromkeys(read))}

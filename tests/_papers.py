@@ -101,7 +101,8 @@ def adamax(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0):
     return x
 
 
-def nadam(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, decoupled_weight_decay=False):
+def nadam(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
+          decoupled_weight_decay=False):
     m = v = 0.0
     mus = [betas[0] * (1 - 0.5 * math.pow(0.96, t * momentum_decay)) for t in range(1, len(grads) + 2)]
     for t, g in enumerate(grads, start=1):
@@ -267,8 +268,8 @@ def aggmo(x, grads, lr, betas=(0, 0.9, 0.99), weight_decay=0):
 
 
 PAPERS = {
-    "SGD": sgd, "ASGD": asgd, "Adagrad": adagrad, "Adadelta": adadelta, "RMSprop": rmsprop, "Rprop": rprop, "Adam": adam,
-    "AdamW": adamw, "Adamax": adamax, "NAdam": nadam, "RAdam": radam, "AdaBelief": adabelief, "Yogi": yogi, "Lion": lion,
-    "Signum": signum, "Adan": adan, "AdEMAMix": ademamix, "MADGRAD": madgrad, "ADOPT": adopt, "AdaBound": adabound,
-    "QHM": qhm, "QHAdam": qhadam, "AggMo": aggmo,
+    "SGD": sgd, "ASGD": asgd, "Adagrad": adagrad, "Adadelta": adadelta, "RMSprop": rmsprop, "Rprop": rprop,
+    "Adam": adam, "AdamW": adamw, "Adamax": adamax, "NAdam": nadam, "RAdam": radam, "AdaBelief": adabelief,
+    "Yogi": yogi, "Lion": lion, "Signum": signum, "Adan": adan, "AdEMAMix": ademamix, "MADGRAD": madgrad,
+    "ADOPT": adopt, "AdaBound": adabound, "QHM": qhm, "QHAdam": qhadam, "AggMo": aggmo,
 }

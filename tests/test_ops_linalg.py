@@ -5,7 +5,7 @@ import pytest
 from _ops import check_op, check_torch, expand, named, ours, public_ops, sample, theirs
 
 import tinygrad_opt as tg
-from tinygrad_opt.ops import linalg
+from tinygrad_opt.ops import affine, linalg
 
 PRODUCTS = [
     ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((1, 3), (3, 1)), ((5, 2, 3), (3, 4)),
@@ -39,6 +39,9 @@ CASES = {
     "linear bias": (lambda x, w, b: x @ w.T + b,
                     [((5, 3), (4, 3), (4,)), ((3,), (4, 3), (4,)), ((2, 5, 3), (4, 3), (4,)),
                      ((0, 3), (4, 3), (4,)), ((2, 3, 2, 3), (1, 3), (1,))], {}),
+    "linear_relu": (lambda x, w, b: np.maximum(x @ w.T + b, 0),
+                    [((5, 3), (4, 3), (4,)), ((3,), (4, 3), (4,)), ((2, 5, 3), (4, 3), (4,)), ((0, 3), (4, 3), (4,))], {}),
+    "linear_relu without bias": (lambda x, w: np.maximum(x @ w.T, 0), [((5, 3), (4, 3)), ((2, 5, 3), (4, 3))], {}),
     "kron": (np.kron, [((2,), (3,)), ((2, 3), (3, 2)), ((2,), (3, 2)), ((2, 1, 2), (3,)), ((), (2,))], {}),
     "tensordot": (np.tensordot, [((2, 3), (2, 3)), ((4, 2, 3), (2, 3, 5))], {}),
     "tensordot one": (lambda a, b: np.tensordot(a, b, 1), [((2, 3), (3, 4)), ((3,), (3,))], {"axes": 1}),
@@ -137,11 +140,11 @@ def test_einsum(equation):
 
 
 def test_every_public_op_is_in_a_table():
-    assert named(CASES) | named(SOLVERS) | {"einsum"} == public_ops(linalg)
+    assert named(CASES) | named(SOLVERS) | {"einsum"} == public_ops(linalg) | public_ops(affine)
 
 
 @pytest.mark.parametrize("name, shapes", expand(
-    {name: case for name, case in CASES.items() if "NumPy" not in name and "tensordot" not in name}, 1))
+    {name: case for name, case in CASES.items() if not any(word in name for word in ("NumPy", "tensordot", "relu"))}, 1))
 def test_torch(name, shapes):
     options = CASES[name][2]
     check_torch(ours(name, **options), theirs(name, **options), arguments(shapes))
@@ -186,6 +189,19 @@ def test_linear_step_after_step(shape, layout, dtypes):
             assert leaf._grad.dtype == leaf.dtype
             np.testing.assert_allclose(leaf._grad.numpy(), gradient, 1e-5, 1e-6)
             leaf._grad = None
+
+
+@pytest.mark.parametrize("op", [tg.linear, tg.linear_relu])
+def test_the_memory_a_gradient_is_written_to_does_not_change_it(op):
+    """A run that was resumed, whose first gradients are in new memory, goes on bit for bit."""
+    x, weight, bias = tg.randn(33, 65), tg.randn(47, 65).requires_grad_(), tg.randn(47).requires_grad_()
+    seen = []
+    for _ in range(2):
+        weight.grad = bias.grad = None
+        (op(x, weight, bias) ** 2).sum().backward()
+        seen.append([p._grad.numpy().copy() for p in (weight, bias)])
+    for first, second in zip(*seen):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_linear_used_twice_adds_up():

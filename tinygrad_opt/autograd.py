@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -143,7 +144,7 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
         if y._data.size != 1:
             raise RuntimeError(f"backward starts from a scalar, this Tensor has shape {y.shape}; reduce it first, "
                                "say with .sum(), or pass gradient=")
-        gradient = xp.ones_like(y._data)
+        gradient = _ones(y.shape, y.dtype)
     elif not isinstance(gradient, Tensor):
         gradient = xp.asarray(gradient, dtype=y.dtype)
     elif gradient.dtype != y.dtype:
@@ -153,6 +154,12 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
     if create_graph:
         return gradient if isinstance(gradient, Tensor) else Tensor._wrap(gradient)
     return gradient._data if isinstance(gradient, Tensor) else gradient
+
+
+@lru_cache(16)
+def _ones(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return the cotangent to start from; it is only read."""
+    return xp.ones(shape, dtype)
 
 
 def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_graph: bool, keep: bool) -> None:
@@ -169,6 +176,7 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
     heapify(waiting)
     late: dict[Tensor, Any] = {}                    # leaves with hooks wait for their whole gradient
     owned: set[Node] = set()                        # cotangents that were summed here: nobody else holds them
+    straight = found is None and not create_graph   # whether a VJP may write into the memory of a leaf's last gradient
     recording = mode.recording
     if create_graph:                                # arrays are never recorded: an ordinary backward needs no mode
         mode.recording = True
@@ -183,19 +191,31 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
                     found[node] = g
                 if node not in useful:
                     continue
-            y, args = _values(node, create_graph)
-            for vjp, parent in zip(node.plan.vjps, node.parents):
-                if type(parent) is not Node:
-                    if found is None or parent in found:
-                        _pull_leaf(node, vjp, g, y, args, parent, found, late, create_graph)
+            y, args, kwargs = *_values(node, create_graph), node.kwargs
+            if node.op.common is not None:
+                g = node.op.common(g, y, *args, **kwargs)
+            for vjp, (raw, takes_out), parent in zip(node.plan.vjps, node.plan.raws, node.parents):
+                is_leaf = type(parent) is not Node
+                if (straight and takes_out and is_leaf and parent._grad is None and parent._buffer is not None
+                        and not parent._hooks):
+                    raw(g, y, *args, out=parent._buffer._data, **kwargs)
+                    parent._grad = parent._buffer
                     continue
-                if useful is not None and parent not in useful and parent not in found:
+                if found is not None and parent not in found and (is_leaf or parent not in useful):
                     continue
-                c = vjp(g, y, *args, **node.kwargs)
+                c = vjp(g, y, *args, **kwargs) if create_graph else raw(g, y, *args, **kwargs)
                 if create_graph and not isinstance(c, Tensor):
                     c = Tensor._wrap(c)
                 if c.shape != parent.shape or c.dtype is not parent.dtype:
                     c = _fitted(c, parent, node)
+                if is_leaf:
+                    if found is not None:
+                        found[parent] = c if found[parent] is None else found[parent] + c
+                    elif parent._hooks:
+                        late[parent] = c if parent not in late else late[parent] + c
+                    else:
+                        _into_leaf(parent, c, create_graph)
+                    continue
                 if parent not in cotangents:
                     cotangents[parent] = c
                     heappush(waiting, (-parent.serial, parent))
@@ -235,31 +255,12 @@ def _values(node: Node, create_graph: bool) -> tuple[Any, Sequence[Any]]:
 def _fitted(c: Any, parent: Tensor | Node, node: Node) -> Any:
     """Return a cotangent in the shape and dtype of the argument that it belongs to, summed where that was broadcast."""
     if c.shape != parent.shape:
-        c = sum_to(c, parent.shape)
-        if c.shape != parent.shape:
-            raise RuntimeError(f"a gradient of {node.op.name} has shape {c.shape}, the argument {parent.shape}")
+        try:
+            c = sum_to(c, parent.shape)
+        except ValueError:
+            raise RuntimeError(f"a gradient of {node.op.name} has shape {c.shape}, the argument "
+                               f"{parent.shape}") from None
     return c if c.dtype == parent.dtype else astype(c, parent.dtype)
-
-
-def _pull_leaf(node: Node, vjp: Callable, g: Any, y: Any, args: Sequence[Any], leaf: Tensor, found: dict | None, late: dict,
-               create_graph: bool) -> None:
-    """Pull g back to a leaf: where it can be, straight into the memory that held its gradient a step before."""
-    if (found is None and leaf._grad is None and leaf._buffer is not None and not create_graph and not leaf._hooks
-            and hasattr(vjp, "into")):
-        vjp.into(leaf._buffer._data, g, y, *args, **node.kwargs)
-        leaf._grad = leaf._buffer
-        return
-    c = vjp(g, y, *args, **node.kwargs)
-    if create_graph and not isinstance(c, Tensor):
-        c = Tensor._wrap(c)
-    if c.shape != leaf.shape or c.dtype != leaf.dtype:
-        c = _fitted(c, leaf, node)
-    if found is not None:
-        found[leaf] = c if found[leaf] is None else found[leaf] + c
-    elif leaf._hooks:
-        late[leaf] = c if leaf not in late else late[leaf] + c
-    else:
-        _into_leaf(leaf, c, create_graph)
 
 
 def _into_leaf(leaf: Tensor, c: Any, create_graph: bool) -> None:
@@ -313,6 +314,8 @@ def _useful(roots: list[Node], targets: dict) -> set[Node]:
 
 def retain_grad(tensor: Tensor) -> None:
     """Accumulate the gradient of a computed Tensor in its `.grad` too."""
+    if not tensor._requires_grad:
+        raise RuntimeError("retain_grad needs a Tensor that requires a gradient")
     if tensor._node is not None and not any(isinstance(hook, _Retain) for hook in tensor._node._hooks or ()):
         tensor.register_hook(_Retain(tensor))
 

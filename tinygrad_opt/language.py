@@ -66,7 +66,7 @@ _OPERATORS: dict[type, tuple[str, int]] = {
 _SIGNS = {
     "c": {},
     "python": {"!": "not "},
-    "latex": {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "==": "=", "&": r"\wedge", "|": r"\vee", "!": r"\neg ",
+    "latex": {"<=": r"\leq", ">=": r"\geq", "!=": r"\ne", "==": "=", "&": r"\wedge", "|": r"\vee", "!": r"\neg ",
               "*": r"\,", "()": r"\left({}\right)"},
 }
 _TEXT = {" - ": " − ", " * ": "·", " / ": " / ", " <= ": " ≤ ", " >= ": " ≥ ", " ** ": "^", "-": "−"}

@@ -85,7 +85,7 @@ class Rule:
 
     def __init__(self, function: Callable[..., Any], *, maximize: bool = False) -> None:
         self.function = function
-        self.name = function.__qualname__.removesuffix(".rule").rpartition(".")[2]      # a class's `rule` is named by it
+        self.name = function.__qualname__.removesuffix(".rule").rpartition(".")[2]      # `Lion.rule` is named Lion
         arguments, statements, returned = _read(function)
         if arguments[:2] != ["p", "g"] or returned[:1] != ["p"]:
             raise RuleError(f"rule {self.name}: takes p, g first and returns p first, got "
@@ -207,8 +207,8 @@ def _write_out(function: Callable[..., Any], call: ast.Call, targets: list[str] 
         raise RuleError(f"rule {function.__name__}: {called(call)} takes ({', '.join(arguments)}), got "
                         f"`{ast.unparse(call)}`; a rule passes every argument")
     if targets is not None and len(targets) != len(returned):
-        raise RuleError(f"rule {function.__name__}: {called(call)} returns ({', '.join(returned)}), which does not fit "
-                        f"({', '.join(targets)})")
+        raise RuleError(f"rule {function.__name__}: {called(call)} returns ({', '.join(returned)}), which does not "
+                        f"fit ({', '.join(targets)})")
     changed = {target for target, _ in statements}
     passed = [value.id for value in given.values() if isinstance(value, ast.Name)]
     used = {node.id for value in given.values() for node in ast.walk(value) if isinstance(node, ast.Name)}

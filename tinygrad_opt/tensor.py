@@ -10,17 +10,17 @@ freed at once.
 from __future__ import annotations
 
 import dis
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
 from inspect import signature
-from itertools import count
 from typing import Any, NamedTuple
 
 from .backend import asarray, to_numpy, xp
 
-serial = count()                                    # numbers calls in their order
+serial = itertools.count()                                    # numbers calls in their order
 float32, float64, int64, bool_ = xp.dtype("float32"), xp.dtype("float64"), xp.dtype("int64"), xp.dtype("bool")
 ndarray = xp.ndarray
 
@@ -385,7 +385,8 @@ class Plan(NamedTuple):
     """What to keep of a call, given which arguments are Tensors and which of them require a gradient."""
 
     wanted: tuple[int, ...]                         # arguments that require a gradient and can have one
-    vjps: tuple[Callable, ...]                      # theirs
+    vjps: tuple[Callable, ...]                      # theirs, for Tensors
+    raws: tuple[tuple[Callable, bool], ...]         # theirs for arrays, and whether that takes `out`
     droppable: tuple[int, ...]                      # of these, arguments whose values no VJP mentions
     watched: tuple[int, ...]                        # Tensors whose values some VJP mentions
     keeps_y: bool                                   # whether some VJP mentions the result
@@ -394,9 +395,9 @@ class Plan(NamedTuple):
 class Op:
     """The gradients of a primitive: `vjp(k)` pulls the cotangent of its result back to argument k."""
 
-    def __init__(self, name: str, vjps: tuple[Callable | None, ...], each: Callable | None, view: bool) -> None:
-        self.name, self.vjps, self.each, self.view = name, vjps, each, view
-        self.needs = {}
+    def __init__(self, name: str, vjps: tuple[Callable | None, ...], each: Callable | None,
+                 common: Callable | None) -> None:
+        self.name, self.vjps, self.each, self.common = name, vjps, each, common
         self.plans: dict[tuple[int, int], Plan | None] = {}
 
     def vjp(self, k: int) -> Callable | None:
@@ -411,7 +412,11 @@ class Op:
         wanted = [(k, vjp) for k in range(count) if grads >> k & 1 and (vjp := self.vjp(k)) is not None]
         needs = set().union(*(mentioned(vjp, count) for _, vjp in wanted) if self.each is None else
                             [mentioned(self.each, count, skip=1)])
+        if self.common is not None:
+            needs |= mentioned(self.common, count)
         plan = Plan(tuple(k for k, _ in wanted), tuple(vjp for _, vjp in wanted),
+                    tuple((getattr(vjp, "raw", vjp), hasattr(vjp, "raw") and "out" in signature(vjp.raw).parameters)
+                          for _, vjp in wanted),
                     tuple(k for k, _ in wanted if k not in needs),
                     tuple(k for k in range(count) if tensors >> k & 1 and k in needs), "y" in needs) if wanted else None
         self.plans[tensors, grads] = plan
@@ -445,7 +450,7 @@ def mentioned(vjp: Callable, count: int, skip: int = 0) -> set[int | str]:
     return {"y" if place == -1 else place for place in found}
 
 
-def primitive(*vjps: Callable | None, each: Callable | None = None,
+def primitive(*vjps: Callable | None, each: Callable | None = None, common: Callable | None = None,
               view: bool = False) -> Callable[[Callable], Callable]:
     """Turn a function on arrays into an op that also accepts Tensors.
 
@@ -458,6 +463,10 @@ def primitive(*vjps: Callable | None, each: Callable | None = None,
         shape; no VJP mentions broadcasting.
     each : callable, optional
         For any number of arguments, in place of `vjps`: `each(k, g, y, *args, **kwargs)`.
+    common : callable, optional
+        What all VJPs would do to g first, done once: they are handed `common(g, y, *args, **kwargs)` for g.
+        A VJP may have an attribute `raw`, the same function for arrays alone. With a parameter `out=None` it
+        is handed the memory of a leaf's last gradient to write into and return; the numbers must not depend on it.
     view : bool, default False
         Whether the result may share the first argument's memory.
 
@@ -478,7 +487,7 @@ def primitive(*vjps: Callable | None, each: Callable | None = None,
     tensor(12.)
     """
     def wrap(forward: Callable) -> Callable:
-        record = Op(forward.__name__.strip("_"), vjps, each, view)
+        record = Op(forward.__name__.strip("_"), vjps, each, common)
         plans, new = record.plans, Tensor.__new__
 
         def op(*args, **kwargs):

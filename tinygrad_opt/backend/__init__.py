@@ -47,4 +47,5 @@ _backend = _choose(os.environ.get("TINYGRAD_OPT_BACKEND", "auto").strip().lower(
 name, xp, ROW = _backend.name, _backend.xp, _backend.ROW
 asarray, to_numpy = _backend.asarray, _backend.to_numpy
 table, compile = _backend.table, _backend.compile
-cross_entropy, erf, add_at, versions = _backend.cross_entropy, _backend.erf, _backend.add_at, _backend.versions
+add_bias, rectified, cross_entropy = _backend.add_bias, _backend.rectified, _backend.cross_entropy
+erf, add_at, versions = _backend.erf, _backend.add_at, _backend.versions

@@ -29,6 +29,7 @@ LOOK = 64                           # launches between two looks at whether a pa
 asarray = cupy.asarray
 to_numpy = cupy.asnumpy
 erf = cupyx.scipy.special.erf
+add_bias, rectified = plain.add_bias, plain.rectified
 cross_entropy = plain.cross_entropy             # NumPy's functions hand CuPy arrays over to CuPy
 
 

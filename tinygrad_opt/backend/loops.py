@@ -3,7 +3,7 @@
 import math
 
 import numpy
-from numba import njit, types, vectorize
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -20,6 +20,23 @@ def address(typingctx, number):
 
 
 @loop
+def add_bias(y, bias, rectify):
+    zero = numpy.float32(0)                         # in single precision, so that nothing becomes double
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            total = y[i, j] + bias[j]
+            y[i, j] = zero if rectify and total <= zero else total
+
+
+@loop
+def rectified(g, y, out):
+    zero = numpy.float32(0)
+    for i in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            out[i, j] = g[i, j] if y[i, j] > zero else zero
+
+
+@loop
 def cross_entropy(z, labels, share, loss, gradient):
     summed = 0.0
     for i in range(z.shape[0]):
@@ -30,13 +47,14 @@ def cross_entropy(z, labels, share, loss, gradient):
         for j in range(1, z.shape[1]):
             if z[i, j] > top:
                 top = z[i, j]
-        total = share - share
+        total = 0.0
         for j in range(z.shape[1]):
             gradient[i, j] = math.exp(z[i, j] - top)
             total += gradient[i, j]
+        own = gradient[i, label] / total
         for j in range(z.shape[1]):
             gradient[i, j] *= share / total
-        gradient[i, label] -= share
+        gradient[i, label] = share * (own - 1)      # exactly 0 where the label is certain
         summed += math.log(total) - (z[i, label] - top)
     loss[()] = share * summed
     return True

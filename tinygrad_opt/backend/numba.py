@@ -62,16 +62,33 @@ def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]]
     return run
 
 
-def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray, share: float) -> tuple[numpy.ndarray, numpy.ndarray] | None:
-    """Return the sum of `-share * log softmax(z)[i, labels[i]]` over the rows i of the logits z, and its gradient.
+def add_bias(y: numpy.ndarray, bias: numpy.ndarray, rectify: bool) -> numpy.ndarray:
+    """Return y + bias, or the larger of that and 0; y may be overwritten."""
+    if bias.dtype is not y.dtype or y.dtype.char not in "fd":
+        return plain.add_bias(y, bias, rectify)
+    _loops().add_bias(y, bias, rectify)
+    return y
+
+
+def rectified(g: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
+    """Return g where y is positive, and 0 elsewhere."""
+    if g.ndim != 2 or g.dtype is not y.dtype or y.dtype.char not in "fd":
+        return plain.rectified(g, y)
+    out = numpy.empty(g.shape, g.dtype)
+    _loops().rectified(g, y, out)
+    return out
+
+
+def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray,
+                  share: float) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+    """Return the sum of `-share * log softmax(z)[i, labels[i]]` over the rows i of z, and its gradient in z.
 
     None where a label is not the number of a column.
     """
-    if z.size > VECTOR or z.dtype not in (numpy.float32, numpy.float64):
+    if z.size > VECTOR or z.dtype.char not in "fd":
         return plain.cross_entropy(z, labels, share)
     loss, gradient = numpy.empty((), z.dtype), numpy.empty(z.shape, z.dtype)
-    fits = _loops().cross_entropy(numpy.ascontiguousarray(z), numpy.ascontiguousarray(labels, numpy.int64),
-                                  z.dtype.type(share), loss, gradient)
+    fits = _loops().cross_entropy(z, labels, share, loss, gradient)
     return (loss, gradient) if fits else None
 
 
@@ -98,8 +115,12 @@ def _loops() -> ModuleType:
 
 
 def _threads() -> int:
-    return int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-               else os.cpu_count() or 1)
+    """Return how many threads share a large table.
+
+    They are our own: those of Numba's `parallel=True` spin, and so do OpenBLAS's, against each other.
+    """
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(os.environ.get("NUMBA_NUM_THREADS") or here))
 
 
 @cache

@@ -42,8 +42,20 @@ def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[list, Sequence[float]],
     return run
 
 
-def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray, share: float) -> tuple[numpy.ndarray, numpy.ndarray] | None:
-    """Return the sum of `-share * log softmax(z)[i, labels[i]]` over the rows i of the logits z, and its gradient.
+def add_bias(y: numpy.ndarray, bias: numpy.ndarray, rectify: bool) -> numpy.ndarray:
+    """Return y + bias, or the larger of that and 0; y may be overwritten."""
+    y = numpy.add(y, bias, out=y if bias.dtype == y.dtype else None)
+    return numpy.maximum(y, 0, out=y) if rectify else y
+
+
+def rectified(g: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
+    """Return g where y is positive, and 0 elsewhere."""
+    return g * (y > 0)
+
+
+def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray,
+                  share: float) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+    """Return the sum of `-share * log softmax(z)[i, labels[i]]` over the rows i of z, and its gradient in z.
 
     None where a label is not the number of a column.
     """

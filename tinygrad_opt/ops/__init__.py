@@ -1,8 +1,8 @@
 """Every op with its gradient, by kind. Imported together they become the methods of Tensor."""
 
-from . import activation, elementwise, index, linalg, loss, methods, reduce, shape
+from . import activation, affine, elementwise, index, linalg, loss, methods, normalization, reduce, shape
 
-TABLE = {name: op for module in (elementwise, reduce, shape, index, linalg, activation, loss)
+TABLE = {name: op for module in (elementwise, reduce, shape, index, linalg, affine, activation, normalization, loss)
          for name, op in vars(module).items()
          if callable(op) and not name.startswith("_") and getattr(op, "__module__", None) == module.__name__}
 globals().update(TABLE)

@@ -192,12 +192,14 @@ def _take_vjp(g, y, x, indices, axis):
     return _scatter(g, index=(slice(None),) * axis + (plain(indices),), shape=x.shape)
 
 
-def _take_into(out, g, y, x, indices, axis):
+def _take_raw(g, y, x, indices, axis, out=None):
+    out = xp.empty(x.shape, g.dtype) if out is None else out
     out[...] = 0
     _add_at(out, (slice(None),) * axis + (indices,), g)
+    return out
 
 
-_take_vjp.into = _take_into                         # the same, straight into the memory of a leaf's gradient
+_take_vjp.raw = _take_raw
 
 
 @primitive(_take_vjp)

@@ -52,7 +52,14 @@ def _same(name: str, input, target, what: str = "target", signs: bool = False):
 # ---- classes ----------------------------------------------------------------------------------------------
 
 
-@primitive(lambda g, y, z, loss, gradient, share: g * _known_gradient(z, gradient, share))
+def _cross_entropy_vjp(g, y, z, loss, gradient, share):
+    return g * _known_gradient(z, gradient, share)
+
+
+_cross_entropy_vjp.raw = lambda g, y, z, loss, gradient, share: g * gradient
+
+
+@primitive(_cross_entropy_vjp)
 def _cross_entropy(z, loss, gradient, share):
     """The loss of the logits z, which the kernel has computed together with its gradient."""
     return loss

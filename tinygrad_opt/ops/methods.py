@@ -41,9 +41,8 @@ def attach(ops: dict[str, Callable]) -> None:
     Tensor.T = property(lambda x: shape.transpose(x), doc="The Tensor with its axes reversed.")
     Tensor.mT = property(lambda x: shape.swapaxes(x, -1, -2), doc="The Tensor with its last two axes swapped.")
     Tensor.zero_, Tensor.fill_, Tensor.copy_ = writing.zero_, writing.fill_, writing.copy_
-    Tensor.to = to
-    Tensor.float, Tensor.double = lambda x: to(x, "float32"), lambda x: to(x, "float64")
-    Tensor.long, Tensor.bool = lambda x: to(x, "int64"), lambda x: to(x, "bool")
+    Tensor.to, Tensor.float, Tensor.double = to, _converter("float32"), _converter("float64")
+    Tensor.long, Tensor.bool = _converter("int64"), _converter("bool")
     protocols.attach(ops)
 
 
@@ -56,6 +55,13 @@ def _reflected(op: Callable) -> Callable:
 def to(x: Tensor, dtype: Any) -> Tensor:
     """Return x in a dtype: itself where it already has it. There is no device to choose, the backend is it."""
     return x if x.dtype == dtype else elementwise.astype(x, dtype)
+
+
+def _converter(dtype: str) -> Callable:
+    def method(x):
+        return to(x, dtype)
+    method.__doc__ = f"Return x as {dtype}: itself where it already is."
+    return method
 
 
 def _iterate(x: Tensor) -> Iterator[Tensor]:

@@ -110,10 +110,14 @@ def attach(ops: dict[str, Callable]) -> None:
             op = ops.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
         elif method == "reduce" and kwargs.keys() <= {"axis", "keepdims"}:
             op, kwargs = REDUCE.get(ufunc.__name__), {"axis": 0, **kwargs}
-        if method == "at":
-            return _written(inputs[0], ufunc.at, inputs, {})
-        result = op(*_arrays(inputs), **kwargs) if op else _on_values(getattr(ufunc, method), inputs, kwargs)
-        return result if out is None else _out(*out, result)
+        if op is not None:
+            result = op(*_arrays(inputs), **kwargs)
+            return result if out is None else _out(*out, result)
+        if out is None and method != "at":
+            return _on_values(getattr(ufunc, method), inputs, kwargs)
+        _written(inputs[:1] if out is None else out, getattr(ufunc, method), inputs,
+                 kwargs if out is None else {**kwargs, "out": out})
+        return out if out is None or len(out) > 1 else out[0]
 
     Tensor.__array_ufunc__, Tensor.__array_function__ = __array_ufunc__, _array_function
 
@@ -130,7 +134,7 @@ def _array_function(self, function, types, args, kwargs):
     if result is not NotImplemented:
         return result
     if function.__name__ in WRITERS:
-        return _written(args[0], function, args, kwargs)
+        return _written(args[:1], function, args, kwargs)
     return _on_values(function, args, kwargs)
 
 
@@ -160,13 +164,14 @@ def _wrapped(value: Any) -> Any:
     return Tensor._wrap(value) if isinstance(value, (xp.ndarray, numpy.ndarray, numpy.generic)) else value
 
 
-def _written(target: Any, function: Callable, args: Any, kwargs: dict[str, Any]) -> None:
-    """Call a NumPy function that writes into its first argument."""
-    if isinstance(target, Tensor):
-        refuse_leaf(target)
+def _written(targets: tuple, function: Callable, args: Any, kwargs: dict[str, Any]) -> None:
+    """Call a NumPy function that writes into some of its arguments."""
+    targets = [x for x in targets if isinstance(x, Tensor)]
+    for x in targets:
+        refuse_leaf(x)
     _on_values(function, args, kwargs)
-    if isinstance(target, Tensor):
-        target._version[0] += 1
+    for x in targets:
+        x._version[0] += 1
 
 
 def _out(target: Any, result: Tensor) -> Any:

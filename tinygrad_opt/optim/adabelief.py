@@ -91,13 +91,14 @@ class AdaBelief(Optimizer):
 
     state_names = {"m": "exp_avg", "s": "exp_avg_var", "s_max": "max_exp_avg_var"}
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-16,
-                 weight_decay: float = 0, amsgrad: bool = False, weight_decouple: bool = True, rectify: bool = False, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-16, weight_decay: float = 0, amsgrad: bool = False,
+                 weight_decouple: bool = True, rectify: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       weight_decouple=weight_decouple, rectify=rectify, maximize=maximize))
 
     def rule_for(self, group: dict[str, Any]):
         """Return the rule for a group, made of its decay and its step."""
         make = amsgrad if group["amsgrad"] else plain
-        return make(decoupled if group["weight_decouple"] else l2, rectified_step if group["rectify"] else adam_step)
+        decay = decoupled if group["weight_decouple"] else l2
+        return make(decay, rectified_step if group["rectify"] else adam_step)

@@ -45,8 +45,8 @@ class AdaBound(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         How much is kept of the mean gradient and of the mean square, each in [0, 1).
     final_lr : float, default 0.1
-        Learning rate of the end, at least 0. The bounds close in on it whatever lr does, as in the paper; a schedule
-        should set it together with lr.
+        Learning rate of the end, at least 0. The bounds close in on it whatever lr does, as in the paper; a
+        schedule should set it together with lr.
     gamma : float, default 1e-3
         How fast they close, in (0, 1).
     eps : float, default 1e-8
@@ -72,9 +72,9 @@ class AdaBound(Optimizer):
     state_names = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
     ranges = {"final_lr": NONNEGATIVE, "gamma": Range("(0, 1)")}
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), final_lr: float = 0.1,
-                 gamma: float = 1e-3, eps: float = 1e-8, weight_decay: float = 0, amsbound: bool = False, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 final_lr: float = 0.1, gamma: float = 1e-3, eps: float = 1e-8, weight_decay: float = 0,
+                 amsbound: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, final_lr=final_lr, gamma=gamma, eps=eps,
                                       weight_decay=weight_decay, amsbound=amsbound, maximize=maximize))
 

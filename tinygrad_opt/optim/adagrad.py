@@ -99,8 +99,8 @@ class Adadelta(Optimizer):
     state_names = {"s": "square_avg", "a": "acc_delta"}
     ranges = {"rho": Range("[0, 1]")}
 
-    def __init__(self, params: Any, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+                 weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize))
 
     def rule(p, g, s, a, lr, rho, eps, weight_decay):

@@ -44,8 +44,8 @@ class Adan(Optimizer):
     lr : float, default 1e-3
         Learning rate, at least 0.
     betas : (float, float, float), default (0.98, 0.92, 0.99)
-        How much is kept of the mean gradient, of the mean difference and of the mean square, each in [0, 1). Here they
-        are what is kept, as in the authors' code; the paper's are 1 minus these.
+        How much is kept of the mean gradient, of the mean difference and of the mean square, each in [0, 1), as
+        in the authors' code; the paper's are 1 minus these.
     eps : float, default 1e-8
         Added to the root after bias correction, at least 0.
     weight_decay : float, default 0
@@ -70,7 +70,8 @@ class Adan(Optimizer):
     ranges = {"betas": (UNIT, UNIT, UNIT)}
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
-                 eps: float = 1e-8, weight_decay: float = 0.0, no_prox: bool = False, *, maximize: bool = False) -> None:
+                 eps: float = 1e-8, weight_decay: float = 0.0, no_prox: bool = False, *,
+                 maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, no_prox=no_prox,
                                       maximize=maximize))
 

@@ -36,8 +36,8 @@ class AdEMAMix(Optimizer):
     lr : float, default 1e-3
         Learning rate, at least 0.
     betas : (float, float, float), default (0.9, 0.999, 0.9999)
-        How much is kept of the fast mean gradient, of the mean square and of the slow mean gradient, each in [0, 1).
-        The slow mean has no bias correction.
+        How much is kept of the fast mean gradient, of the mean square and of the slow mean gradient, each in
+        [0, 1). The slow mean has no bias correction.
     alpha : float, default 2.0
         The weight of the slow mean, at least 0.
     beta3_warmup : float, optional
@@ -65,18 +65,20 @@ class AdEMAMix(Optimizer):
     state_names = {"m": "exp_avg", "m_slow": "exp_avg_slow", "v": "exp_avg_sq"}
     ranges = {"betas": (UNIT, UNIT, UNIT), "beta3_warmup": NONNEGATIVE, "alpha_warmup": NONNEGATIVE}
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
-                 alpha: float = 2.0, beta3_warmup: float | None = None, alpha_warmup: float | None = None,
-                 eps: float = 1e-8, weight_decay: float = 0, *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3,
+                 betas: tuple[float, float, float] = (0.9, 0.999, 0.9999), alpha: float = 2.0,
+                 beta3_warmup: float | None = None, alpha_warmup: float | None = None, eps: float = 1e-8,
+                 weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, alpha=alpha, beta3_warmup=beta3_warmup or 0,
-                                      alpha_warmup=alpha_warmup or 0, eps=eps, weight_decay=weight_decay, maximize=maximize))
+                                      alpha_warmup=alpha_warmup or 0, eps=eps, weight_decay=weight_decay,
+                                      maximize=maximize))
 
     def _check_options(self, group: dict[str, Any]) -> None:
         super()._check_options(group)
         beta1, _, beta3 = group["betas"]
         if group["beta3_warmup"] and not (beta1 and beta3):
-            raise ValueError(f"AdEMAMix: beta3_warmup needs beta1 and beta3 above 0, whose half-life it takes, got {beta1} "
-                             f"and {beta3}")
+            raise ValueError("AdEMAMix: beta3_warmup needs beta1 and beta3 above 0, whose half-life it takes, got "
+                             f"{beta1} and {beta3}")
 
     def rule_for(self, group: dict[str, Any]):
         """Return the rule for a group: with or without warm-up."""

@@ -41,8 +41,8 @@ class ADOPT(Optimizer):
     state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
     ranges = {"eps": POSITIVE}
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.9999), eps: float = 1e-6, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.9999),
+                 eps: float = 1e-6, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, maximize=maximize))
 
     def rule(p, g, m, v, t, lr, beta1, beta2, eps):

@@ -26,7 +26,7 @@ def aggmo(count):
         count=count, bs=", ".join(f"b{k}" for k in ks), betas=", ".join(f"beta{k}" for k in ks),
         lines="\n    ".join(f"b{k} = beta{k} * b{k} + g" for k in ks), total=" + ".join(f"b{k}" for k in ks))
     file, space = f"<aggmo of {count}>", {}
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)      # where inspect finds it
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file        # inspect looks here
     exec(compile(source, file, "exec"), space)
     return space[f"aggmo{count}"]
 
@@ -61,8 +61,8 @@ class AggMo(Optimizer):
 
     ranges = {"betas": (UNIT, ...)}
 
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, ...] = (0, 0.9, 0.99), weight_decay: float = 0, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, ...] = (0, 0.9, 0.99),
+                 weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize))
 
     def rule_for(self, group: dict[str, Any]):

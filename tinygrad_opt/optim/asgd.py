@@ -19,7 +19,8 @@ class ASGD(Optimizer):
     params : iterable
         Tensors, (name, Tensor) pairs, groups, or a mapping of names to Tensors.
     lr : float, default 1e-2
-        Learning rate, at least 0. As in PyTorch a change arrives one step late: each step computes the rate of the next.
+        Learning rate, at least 0. As in PyTorch a change arrives one step late: each step computes the rate of
+        the next.
     lambd : float, default 1e-4
         How much the parameters shrink and how fast the rate falls, at least 0.
     alpha : float, default 0.75
@@ -41,14 +42,14 @@ class ASGD(Optimizer):
     ...     (w ** 2).sum().backward()
     ...     optimizer.step()
     >>> w.tolist(), optimizer.state[w]["ax"].tolist()
-    ([0.25], [0.625])
+    ([0.25], [0.375])
     """
 
     state_names = {"gamma": "eta"}
     ranges = {"lambd": NONNEGATIVE, "t0": NONNEGATIVE}
 
-    def __init__(self, params: Any, lr: float = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
-                 weight_decay: float = 0, *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-2, lambd: float = 1e-4, alpha: float = 0.75,
+                 t0: float = 1e6, weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay,
                                       maximize=maximize))
 

@@ -41,9 +41,10 @@ class MADGRAD(Optimizer):
     state_names = {"v": "grad_sum_sq"}
     ranges = {"momentum": UNIT}
 
-    def __init__(self, params: Any, lr: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0, eps: float = 1e-6, *,
-                 maximize: bool = False) -> None:
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps, maximize=maximize))
+    def __init__(self, params: Any, lr: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0,
+                 eps: float = 1e-6, *, maximize: bool = False) -> None:
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps,
+                                      maximize=maximize))
 
     def rule(p, g, v, s, x0, t, lr, momentum, weight_decay, eps):
         x0 = where(t > 1, x0, p)

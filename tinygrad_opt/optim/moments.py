@@ -19,7 +19,7 @@ def adam_step(p, m, v, t, lr, beta1, beta2, eps):
 
 
 def rectification(t, beta2):
-    """Liu et al., 2020: the freedom rho that a mean of t squares has, and what its root must be multiplied by."""
+    """How many squares the mean of t of them is worth, and what mends its root (Liu et al., 2020)."""
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2 ** t / (1 - beta2 ** t)
     r = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) if rho > 4 else 0

@@ -32,7 +32,7 @@ def nadamw(p, g, m, v, mu_product, t, lr, beta1, beta2, eps, momentum_decay, wei
 
 
 class NAdam(Optimizer):
-    """NAdam (Dozat, ICLR workshop 2016), as in PyTorch with the paper's schedule of the momentum; optax has none.
+    """NAdam (Dozat, ICLR workshop 2016), as in PyTorch with the paper's schedule of the momentum.
 
     Parameters
     ----------
@@ -61,17 +61,18 @@ class NAdam(Optimizer):
     >>> (w ** 2).sum().backward()
     >>> optimizer.step()
     >>> w
-    tensor([  1.4720, -29.4720], requires_grad=True)
+    tensor([  1.4718, -29.4718], requires_grad=True)
     """
 
     state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
     ranges = {"momentum_decay": NONNEGATIVE}
 
-    def __init__(self, params: Any, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, *,
-                 maximize: bool = False) -> None:
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
-                                      momentum_decay=momentum_decay, decoupled_weight_decay=decoupled_weight_decay))
+    def __init__(self, params: Any, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0, momentum_decay: float = 4e-3,
+                 decoupled_weight_decay: bool = False, *, maximize: bool = False) -> None:
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+                                      maximize=maximize, momentum_decay=momentum_decay,
+                                      decoupled_weight_decay=decoupled_weight_decay))
 
     def rule_for(self, group: dict[str, Any]):
         """Return the rule for a group: with decay coupled or decoupled."""

@@ -189,14 +189,11 @@ class Optimizer:
         -------
         The loss that the closure returned, else None.
         """
-        arguments = ((closure,), {}) if closure is not None else ((), {})
-        for hook in (*STEP_HOOKS["pre"], *self._hooks.get("step_pre", ())):
-            changed = hook(self, *arguments)
-            if changed is not None:
-                if not isinstance(changed, tuple) or len(changed) != 2:
-                    raise RuntimeError(f"a step hook returns None or (args, kwargs), got {changed!r}")
-                arguments = changed
-                closure = dict(enumerate(arguments[0])).get(0, arguments[1].get("closure"))
+        hooked = self._hooks or STEP_HOOKS["pre"] or STEP_HOOKS["post"]
+        if hooked:
+            arguments = ((closure,), {}) if closure is not None else ((), {})
+            arguments = self._call_pre_hooks(arguments)
+            closure = arguments[0][0] if arguments[0] else arguments[1].get("closure")
         loss = None
         if closure is not None:
             with enable_grad():
@@ -204,9 +201,19 @@ class Optimizer:
         for k, group in enumerate(self.param_groups):
             self._update(k, group)
         self.step_count += 1
-        for hook in (*self._hooks.get("step_post", ()), *STEP_HOOKS["post"]):
-            hook(self, *arguments)
+        if hooked:
+            for hook in (*self._hooks.get("step_post", ()), *STEP_HOOKS["post"]):
+                hook(self, *arguments)
         return loss
+
+    def _call_pre_hooks(self, arguments: tuple[tuple, dict]) -> tuple[tuple, dict]:
+        for hook in (*STEP_HOOKS["pre"], *self._hooks.get("step_pre", ())):
+            changed = hook(self, *arguments)
+            if changed is not None:
+                if not isinstance(changed, tuple) or len(changed) != 2:
+                    raise RuntimeError(f"a step hook returns None or (args, kwargs), got {changed!r}")
+                arguments = changed
+        return arguments
 
     def _update(self, k: int, group: dict[str, Any]) -> None:
         """Run the rule over one group, in as few kernel calls as step counts and dtypes allow."""

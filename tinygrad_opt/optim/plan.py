@@ -108,13 +108,14 @@ class Run:
         step = self.states[0].get("step")
         for p, held, s in zip(self.params, self.held, self.states):
             g = p._grad
-            if g is None or g._data is not held[1] or p._data is not held[0] or state.get(p) is not s or s["step"] != step:
+            if (g is None or g._data is not held[1] or p._data is not held[0] or state.get(p) is not s
+                    or s.get("step") != step):
                 return False
             for place, name in enumerate(self.kept, start=2):
-                if s[name]._data is not held[place]:
+                if getattr(s.get(name), "_data", None) is not held[place]:
                     return False
             for name in self.memory:
-                if s[name] != self.states[0][name]:
+                if s.get(name) != self.states[0].get(name):
                     return False
         return True
 

@@ -40,8 +40,8 @@ class QHM(Optimizer):
     momentum : float
         How much of the mean gradient is kept, in [0, 1); the paper advises 0.999.
     nu : float
-        The weight of the mean gradient beside the newest one; the paper advises 0.7. 0 is SGD, 1 is momentum, and
-        nu = momentum is Nesterov's.
+        The weight of the mean gradient beside the newest one; the paper advises 0.7. 0 is SGD, 1 is momentum,
+        and nu = momentum is Nesterov's.
     weight_decay : float, default 0
         L2 penalty, at least 0: added to the gradient.
     weight_decay_type : {"grad", "direct"}, default "grad"
@@ -71,7 +71,8 @@ class QHM(Optimizer):
     def _check_options(self, group: dict[str, Any]) -> None:
         super()._check_options(group)
         if group["weight_decay_type"] not in ("grad", "direct"):
-            raise ValueError(f"QHM: weight_decay_type must be 'grad' or 'direct', got {group['weight_decay_type']!r}")
+            raise ValueError("QHM: weight_decay_type must be 'grad' or 'direct', got "
+                             f"{group['weight_decay_type']!r}")
 
     def rule_for(self, group: dict[str, Any]):
         """Return the rule for a group: with decay coupled or decoupled."""
@@ -108,8 +109,8 @@ class QHAdam(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         How much is kept of the mean gradient and of the mean square, each in [0, 1).
     nus : (float, float), default (1.0, 1.0)
-        The weights of the mean gradient and of the mean square beside the newest ones, the second in [0, 1]. With the
-        default it is Adam; the paper advises (0.7, 1.0).
+        The weights of the mean gradient and of the mean square beside the newest ones, the second in [0, 1].
+        With the default it is Adam; the paper advises (0.7, 1.0).
     weight_decay : float, default 0
         L2 penalty, at least 0: added to the gradient.
     decouple_weight_decay : bool, default False
@@ -134,8 +135,8 @@ class QHAdam(Optimizer):
     ranges = {"nus": (REAL, Range("[0, 1]"))}
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 nus: tuple[float, float] = (1.0, 1.0), weight_decay: float = 0.0, decouple_weight_decay: bool = False,
-                 eps: float = 1e-8, *, maximize: bool = False) -> None:
+                 nus: tuple[float, float] = (1.0, 1.0), weight_decay: float = 0.0,
+                 decouple_weight_decay: bool = False, eps: float = 1e-8, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, nus=nus, weight_decay=weight_decay, eps=eps,
                                       decouple_weight_decay=decouple_weight_decay, maximize=maximize))
 

@@ -38,7 +38,8 @@ def check(owner: str, name: str, value: Any, allowed: Range | tuple) -> None:
         count = len(value) if isinstance(value, (tuple, list)) else 0
         ranges = allowed[:1] * count if ... in allowed else allowed
         if not count or count != len(ranges):
-            raise ValueError(f"{owner}: {name} needs {'some' if ... in allowed else len(allowed)} numbers, got {value!r}")
+            wanted = "one or more" if ... in allowed else len(allowed)
+            raise ValueError(f"{owner}: {name} needs {wanted} numbers, got {value!r}")
         for k, (number, interval) in enumerate(zip(value, ranges), start=1):
             check(owner, f"{name[:-1]}{k}", number, interval)
         return

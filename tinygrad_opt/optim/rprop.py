@@ -17,11 +17,11 @@ class Rprop(Optimizer):
     params : iterable
         Tensors, (name, Tensor) pairs, groups, or a mapping of names to Tensors.
     lr : float, default 1e-2
-        The first step size, at least 0. It is read when a parameter gets its first gradient and never again, so that a
-        schedule of it has no effect.
+        The first step size, at least 0. It is read when a parameter gets its first gradient and never again, so
+        that a schedule of it has no effect.
     etas : (float, float), default (0.5, 1.2)
-        What a step size is multiplied by when the gradient has changed its sign, in (0, 1), and when it has not, in
-        (1, inf).
+        What a step size is multiplied by when the gradient has changed its sign, in (0, 1), and when it has
+        not, in (1, inf).
     step_sizes : (float, float), default (1e-6, 50)
         The smallest and the largest step size, both above 0.
     maximize : bool, default False
@@ -51,7 +51,8 @@ class Rprop(Optimizer):
         super()._check_options(group)
         least, most = group["step_sizes"]
         if least > most:
-            raise ValueError(f"Rprop: step_sizes are the smallest and the largest, in this order, got ({least}, {most})")
+            raise ValueError("Rprop: step_sizes are the smallest and the largest, in this order, got "
+                             f"({least}, {most})")
 
     def rule(p, g, prev, size, eta1, eta2, step_size1, step_size2):
         s = sign(g * prev)

@@ -38,8 +38,8 @@ class Lion(Optimizer):
 
     state_names = {"m": "exp_avg"}
 
-    def __init__(self, params: Any, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99),
+                 weight_decay: float = 0.0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize))
 
     def rule(p, g, m, lr, beta1, beta2, weight_decay):
@@ -77,7 +77,8 @@ class Signum(Optimizer):
     state_names = {"m": "momentum_buffer"}
     ranges = {"momentum": UNIT}
 
-    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.9, *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.9, *,
+                 maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, momentum=momentum, maximize=maximize))
 
     def rule(p, g, m, lr, momentum):

@@ -19,7 +19,7 @@ class Yogi(Optimizer):
     lr : float, default 1e-2
         Learning rate, at least 0.
     betas : (float, float), default (0.9, 0.999)
-        How much is kept of the mean gradient and of the mean square, each in [0, 1). Both means start at 1e-6.
+        How much is kept of the mean gradient and of the mean square, each in [0, 1). Both start at 1e-6.
     eps : float, default 1e-3
         Added to the root after bias correction, at least 0.
     maximize : bool, default False
@@ -38,8 +38,8 @@ class Yogi(Optimizer):
 
     state_names = {"m": "exp_avg", "v": "exp_avg_sq"}
 
-    def __init__(self, params: Any, lr: float = 1e-2, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-3, *,
-                 maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-2, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-3, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, maximize=maximize))
 
     def rule(p, g, m, v, t, lr, beta1, beta2, eps):
