@@ -239,7 +239,7 @@ def adabound(x, grads, lr, betas=(0.9, 0.999), final_lr=0.1, gamma=1e-3, eps=1e-
     return x
 
 
-def qhm(x, grads, lr, momentum, nu, weight_decay=0.0, weight_decay_type="grad"):
+def qhm(x, grads, lr, momentum=0.999, nu=0.7, weight_decay=0.0, weight_decay_type="grad"):
     b = 0.0
     for g in grads:
         x, g = decayed(x, g, lr, weight_decay, weight_decay_type == "direct")

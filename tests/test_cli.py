@@ -107,7 +107,7 @@ BAD = [
     (["--hidden", "128,x"], "whole numbers"), (["--hidden", "0"], "at least 1"), (["--hidden", ""], "whole numbers"),
     (["--lr", "-1"], "lr must lie in (0, inf), got -1.0"), (["--lr", "nan"], "got nan"), (["--lr", "fast"], "invalid float"),
     (["--epochs", "0"], "--epochs must be at least 1"), (["--batch-size", "0"], "batch_size must be at least 1"),
-    (["--seed", "-1"], "seed must be at least 0"), (["--optimizer", "adamm"], "one of sgd, adam"),
+    (["--seed", "-1"], "seed must be at least 0"), (["--optimizer", "adamm"], "one of sgd, "),
     (["--model", "cnn"], "one of mlp, linear"), (["--resume"], "no checkpoint.npz"), (["--what"], "unrecognized"),
 ]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
+from tinygrad_opt.backend import asarray
 from tinygrad_opt.ops.protocols import FUNCTIONS, REDUCE, UFUNCS
 
 ON_HOST = tg.backend.name != "cupy"
@@ -137,6 +138,16 @@ def test_gradients_through_mixed_operators():
     x = tg.tensor(Y, requires_grad=True)
     (X @ x.T).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), np.ones((2, 1)) * X.sum(0))
+
+
+def test_arrays_of_the_backend_on_the_left():
+    x, array = tg.tensor(Y, requires_grad=True), asarray(X.copy())
+    for op in (operator.add, operator.mul, operator.truediv):
+        y = op(array, x)
+        assert isinstance(y, tg.Tensor) and y.requires_grad
+        np.testing.assert_allclose(y.numpy(), op(X, Y))
+    array -= 0.5 * x.detach()
+    np.testing.assert_allclose(tg.backend.to_numpy(array), X - 0.5 * Y)
 
 
 def test_in_place_operators_of_arrays():

@@ -91,11 +91,6 @@ def test_options_out_of_range_are_refused(name, options, words):
         make(name, options, parameters())
 
 
-def test_a_missing_option_is_a_missing_argument():
-    with pytest.raises(TypeError, match="nu"):
-        optim.QHM(parameters(), lr=0.1, momentum=0.9)
-
-
 def step(optimizer, p, *gradients):
     for g in gradients:
         p.grad = tg.Tensor(np.full(p.shape, g, p.dtype))

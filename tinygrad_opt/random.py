@@ -24,7 +24,7 @@ class Generator:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        import numpy.random                         # not with the package: it takes longer than all the rest
+        import numpy.random  # not with the package: it takes longer than all the rest
         self.numpy = numpy.random.default_rng(seed)
 
     def manual_seed(self, seed: int) -> Generator:

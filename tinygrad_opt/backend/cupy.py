@@ -20,6 +20,8 @@ except Exception as error:
     raise ImportError(f"the cupy backend needs CuPy and a usable NVIDIA GPU ({type(error).__name__}: {error}): "
                       "pip install 'tinygrad-opt[cuda12]' or [cuda13], or set TINYGRAD_OPT_BACKEND=numba") from None
 
+cupyx.seterr(linalg="raise")        # a singular matrix is an error, as in NumPy
+
 name = "cupy"
 xp = cupy
 ROW = 1 << 14                       # elements in a row: enough blocks to fill the GPU from a million elements on
@@ -35,6 +37,8 @@ cross_entropy = plain.cross_entropy             # NumPy's functions hand CuPy ar
 
 def add_at(a: cupy.ndarray, index: object, b: cupy.ndarray) -> None:
     """`a[index] += b` in which repeated indices add up."""
+    if a.dtype.kind == "i" and a.itemsize == 8:     # the GPU adds 64-bit integers without sign: the bits are the same
+        a, b = a.view(numpy.uint64), cupy.ascontiguousarray(b, a.dtype).view(numpy.uint64)
     cupyx.scatter_add(a, index, b)
 
 

@@ -21,6 +21,7 @@ def address(typingctx, number):
 
 @loop
 def add_bias(y, bias, rectify):
+    """Add a bias to each row of y, in place; with `rectify` keep the larger of that and 0, and NaN."""
     zero = numpy.float32(0)                         # in single precision, so that nothing becomes double
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
@@ -30,6 +31,7 @@ def add_bias(y, bias, rectify):
 
 @loop
 def rectified(g, y, out):
+    """Write g where y is positive, and 0 elsewhere, into out."""
     zero = numpy.float32(0)
     for i in range(g.shape[0]):
         for j in range(g.shape[1]):
@@ -38,6 +40,7 @@ def rectified(g, y, out):
 
 @loop
 def cross_entropy(z, labels, share, loss, gradient):
+    """Write the sum of -share * log softmax(z)[i, labels[i]] and its gradient; return whether each label is a column."""
     summed = 0.0
     for i in range(z.shape[0]):
         label = labels[i]
@@ -62,5 +65,6 @@ def cross_entropy(z, labels, share, loss, gradient):
 
 @loop
 def erf(x, y):
+    """Write the error function of x into y."""
     for i in range(x.size):
         y[i] = math.erf(x[i])

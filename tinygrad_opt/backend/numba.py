@@ -21,7 +21,7 @@ from .source import numba_source
 
 name = "numba"
 ROW = 1 << 16                       # elements in a row: the unit that threads share
-PARALLEL = 1 << 17                  # elements from which waking a second thread pays
+PARALLEL = 1 << 24                  # bytes from which waking other threads pays: what no longer fits a cache
 VECTOR = 1 << 12                    # elements from which NumPy's exp, which uses vector instructions, pays
 
 if importlib.util.find_spec("numba") is None:
@@ -37,7 +37,7 @@ class Table:
         self.rows = rows
         self.addresses = numpy.array([[*(a.ctypes.data for a in row), row[0].size] for row in rows], dtype=numpy.int64)
         ends = numpy.cumsum(self.addresses[:, -1])
-        threads = _threads() if ends[-1] >= PARALLEL else 1
+        threads = _threads() if ends[-1] * sum(a.itemsize for a in rows[0]) >= PARALLEL else 1
         cuts = [0, *(1 + int(numpy.searchsorted(ends, ends[-1] * k // threads)) for k in range(1, threads)), len(rows)]
         self.shares = [(a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
 
@@ -140,7 +140,7 @@ def _load(name: str, source: str) -> ModuleType:
     import hashlib
     import tempfile
 
-    from . import loops                                           # the printed kernels import it, and their hash
+    from . import loops  # the printed kernels import it, and their hash
     with open(loops.__file__, "rb") as file:                      # must change with it
         digest = hashlib.sha256(source.encode() + file.read()).hexdigest()[:16]
     path = os.path.join(_folder(), f"{name}_{digest}.py")

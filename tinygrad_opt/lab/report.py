@@ -31,7 +31,7 @@ def draw_run(history: Sequence[dict[str, Any]], labels: Any, predicted: Any, ima
     Figure
         Of matplotlib; `savefig` writes it.
     """
-    from matplotlib.figure import Figure            # and not pyplot, which would choose a window system
+    from matplotlib.figure import Figure  # and not pyplot, which would choose a window system
     figure = Figure(figsize=(13, 6.6), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14, color=INK)
     grid = figure.add_gridspec(2, 3, width_ratios=[1.1, 1.25, 1.1])

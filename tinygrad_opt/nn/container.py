@@ -101,7 +101,7 @@ class Sequential(_Row):
         """Return x after all modules."""
         modules, k = [*self, None], 0
         while (module := modules[k]) is not None:
-            if type(module) is Linear and type(modules[k + 1]) is ReLU and _as_is(module) and _as_is(modules[k + 1]):
+            if _as_is(module, *LINEAR) and _as_is(modules[k + 1], *RELU):
                 x = linear_relu(x, module.weight, module.bias)
                 k += 2
             else:
@@ -110,9 +110,13 @@ class Sequential(_Row):
         return x
 
 
-def _as_is(module: Module) -> bool:
-    """Whether nothing looks at a module's call, and nothing stands in for it."""
-    return not (module._forward_pre_hooks or module._forward_hooks or "forward" in module.__dict__)
+LINEAR, RELU = (Linear, Linear.forward), (ReLU, ReLU.forward)
+
+
+def _as_is(module: Module, kind: type[Module], forward: Any) -> bool:
+    """Whether a module is of just this kind, nothing looks at its call and nothing stands in for it."""
+    return (type(module) is kind and kind.forward is forward and "forward" not in module.__dict__
+            and not (module._forward_pre_hooks or module._forward_hooks))
 
 
 class ModuleList(_Row):

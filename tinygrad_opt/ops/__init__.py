@@ -4,7 +4,8 @@ from . import activation, affine, elementwise, index, linalg, loss, methods, nor
 
 TABLE = {name: op for module in (elementwise, reduce, shape, index, linalg, affine, activation, normalization, loss)
          for name, op in vars(module).items()
-         if callable(op) and not name.startswith("_") and getattr(op, "__module__", None) == module.__name__}
+         if callable(op) and not isinstance(op, type) and not name.startswith("_")
+         and getattr(op, "__module__", None) == module.__name__}
 globals().update(TABLE)
 __all__ = list(TABLE)
 methods.attach(TABLE)

@@ -12,7 +12,6 @@ import numpy
 from ..backend import xp
 from ..tensor import Tensor, primitive
 from .elementwise import mul
-from .reduce import sum
 from .shape import permute, reshape, squeeze, swapaxes, unsqueeze
 
 # ---- products of matrices and vectors ---------------------------------------------------------------------

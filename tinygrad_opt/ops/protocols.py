@@ -120,6 +120,7 @@ def attach(ops: dict[str, Callable]) -> None:
         return out if out is None or len(out) > 1 else out[0]
 
     Tensor.__array_ufunc__, Tensor.__array_function__ = __array_ufunc__, _array_function
+    Tensor.__cupy_get_ndarray__ = property(_for_cupy)
 
 
 def _array_function(self, function, types, args, kwargs):
@@ -136,6 +137,13 @@ def _array_function(self, function, types, args, kwargs):
     if function.__name__ in WRITERS:
         return _written(args[:1], function, args, kwargs)
     return _on_values(function, args, kwargs)
+
+
+def _for_cupy(x: Tensor) -> Callable[[], Any]:
+    """Let a CuPy array take part: `p.data -= lr * p.grad` asks for this, `array * t` must not get it on the tape."""
+    if recorded(x) or not hasattr(x._data, "__cuda_array_interface__"):
+        raise AttributeError("__cupy_get_ndarray__")
+    return lambda: x._data
 
 
 def _arrays(value: Any) -> Any:

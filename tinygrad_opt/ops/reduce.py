@@ -324,13 +324,18 @@ def argsort(x, axis: int = -1, descending: bool = False):
 
 # ---- extremes and order -----------------------------------------------------------------------------------
 
-_Selection = NamedTuple("Selection", [("values", Any), ("indices", Any)])
+
+class Selection(NamedTuple):
+    """Elements along an axis, and where they came from."""
+
+    values: Any
+    indices: Any
 
 
-def _selection(x: Tensor, indices: Any, axis: int, keepdims: bool) -> _Selection:
+def _selection(x: Tensor, indices: Any, axis: int, keepdims: bool) -> Selection:
     """Return x at one index along an axis, and the index."""
     found = take_along_axis(x, indices, axis), indices
-    return _Selection(*found if keepdims else (squeeze(y, axis) for y in found))
+    return Selection(*found if keepdims else (squeeze(y, axis) for y in found))
 
 
 def _share(g, y, x, axis=None, keepdims=False):
@@ -435,7 +440,7 @@ def median(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
 
 
 @axis_or_dim
-def sort(x: Tensor, axis: int = -1, descending: bool = False) -> _Selection:
+def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Selection:
     """Return x in order along an axis, and where each element came from; equal elements keep their order.
 
     Examples
@@ -448,7 +453,7 @@ def sort(x: Tensor, axis: int = -1, descending: bool = False) -> _Selection:
 
 
 @axis_or_dim
-def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> _Selection:
+def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Selection:
     """Return the k largest, or smallest, elements along an axis in order, and their indices.
 
     Examples

@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 from ..rule import maximum, sqrt, where
-from .moments import adam_step, rectification
+from .adam import adam_step
 from .optimizer import Optimizer
+from .radam import rectification
 
 
 def l2(p, g, lr, weight_decay):

@@ -1,4 +1,4 @@
-"""Adam and AdamW: step by the mean gradient over its root mean square."""
+"""Adam and AdamW: step by the mean gradient over its root mean square. Their relatives start from these lines."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from ..rule import maximum, sqrt
 from .optimizer import Optimizer
 
 
-def adam(p, g, m, v, t, lr, beta1, beta2, eps):
+def moments(g, m, v, beta1, beta2):
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g ** 2
+    return m, v
+
+
+def adam_step(p, m, v, t, lr, beta1, beta2, eps):
     m_hat = m / (1 - beta1 ** t)
     v_hat = v / (1 - beta2 ** t)
     p = p - lr * m_hat / (sqrt(v_hat) + eps)
+    return p
+
+
+def adam(p, g, m, v, t, lr, beta1, beta2, eps):
+    m, v = moments(g, m, v, beta1, beta2)
+    p = adam_step(p, m, v, t, lr, beta1, beta2, eps)
     return p, m, v
 
 
 def amsgrad(p, g, m, v, v_max, t, lr, beta1, beta2, eps):
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g ** 2
+    m, v = moments(g, m, v, beta1, beta2)
     v_max = maximum(v_max, v)
-    m_hat = m / (1 - beta1 ** t)
-    v_hat = v_max / (1 - beta2 ** t)
-    p = p - lr * m_hat / (sqrt(v_hat) + eps)
+    p = adam_step(p, m, v_max, t, lr, beta1, beta2, eps)
     return p, m, v, v_max
 
 

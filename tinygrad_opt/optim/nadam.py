@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sqrt
-from .moments import moments
+from .adam import moments
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE
 

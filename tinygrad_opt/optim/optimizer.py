@@ -309,7 +309,7 @@ class Optimizer:
         for hook in self._hooks.get("load_state_dict_pre", ()):
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        from .state import read                      # a third of this file otherwise, and read once in a while
+        from .state import read  # a third of this file otherwise, and read once in a while
         groups, state = read(self, state_dict, strict)
         for group, saved in zip(self.param_groups, groups):
             group.update(saved)

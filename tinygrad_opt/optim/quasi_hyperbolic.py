@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sqrt
-from .moments import moments
+from .adam import moments
 from .optimizer import Optimizer
 from .ranges import UNIT, Range
 
@@ -29,19 +29,19 @@ def qhm_direct(p, g, b, lr, momentum, nu, weight_decay):
 
 
 class QHM(Optimizer):
-    """Quasi-hyperbolic momentum (Ma & Yarats, ICLR 2019, arXiv 1810.06801).
+    """Quasi-hyperbolic momentum (Ma & Yarats, ICLR 2019, arXiv 1810.06801), whose advice the defaults are.
 
     Parameters
     ----------
     params : iterable
         Tensors, (name, Tensor) pairs, groups, or a mapping of names to Tensors.
-    lr : float
+    lr : float, default 1e-3
         Learning rate, at least 0.
-    momentum : float
-        How much of the mean gradient is kept, in [0, 1); the paper advises 0.999.
-    nu : float
-        The weight of the mean gradient beside the newest one; the paper advises 0.7. 0 is SGD, 1 is momentum,
-        and nu = momentum is Nesterov's.
+    momentum : float, default 0.999
+        How much of the mean gradient is kept, in [0, 1).
+    nu : float, default 0.7
+        The weight of the mean gradient beside the newest one. 0 is SGD, 1 is momentum with lr inside, and
+        nu = momentum is Nesterov's.
     weight_decay : float, default 0
         L2 penalty, at least 0: added to the gradient.
     weight_decay_type : {"grad", "direct"}, default "grad"
@@ -63,8 +63,8 @@ class QHM(Optimizer):
     state_names = {"b": "momentum_buffer"}
     ranges = {"momentum": UNIT, "nu": REAL}
 
-    def __init__(self, params: Any, lr: float, momentum: float, nu: float, weight_decay: float = 0.0,
-                 weight_decay_type: str = "grad", *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.999, nu: float = 0.7,
+                 weight_decay: float = 0.0, weight_decay_type: str = "grad", *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, momentum=momentum, nu=nu, weight_decay=weight_decay,
                                       weight_decay_type=weight_decay_type, maximize=maximize))
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sqrt, where
-from .moments import moments, rectification
+from .adam import moments
 from .optimizer import Optimizer
+
+
+def rectification(t, beta2):
+    """How many squares the mean of t of them is worth, and what mends its root (Liu et al., 2020)."""
+    rho_inf = 2 / (1 - beta2) - 1
+    rho = rho_inf - 2 * t * beta2 ** t / (1 - beta2 ** t)
+    r = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) if rho > 4 else 0
+    return rho, r
 
 
 def radam(p, g, m, v, t, lr, beta1, beta2, eps):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy
-
 from ..backend import asarray, xp
 from ..tensor import Tensor
 
@@ -29,10 +27,11 @@ def read(optimizer: Optimizer, saved: dict[str, Any], strict: bool) -> tuple[lis
         if len(live["params"]) != len(old["params"]):
             raise ValueError(f"{owner}: group {k} has {len(live['params'])} parameters, the saved one {len(old['params'])}")
         options.append(_options(optimizer, live, old, k, strict))
+        numbers = {"step", *(optimizer.state_names.get(name, name) for name in optimizer._rule(k).memory)}
         for p, number, name in _pairs(owner, live, old, k):
             entry = saved["state"].get(number, saved["state"].get(str(number)))
             if entry:
-                state[p] = _entry(owner, p, entry, name)
+                state[p] = _entry(owner, p, entry, name, numbers)
     return options, state
 
 
@@ -62,12 +61,12 @@ def _pairs(owner: str, live: dict, old: dict, k: int) -> list[tuple[Tensor, int,
     return [(p, numbers[name], name) for p, name in zip(live["params"], names)]
 
 
-def _entry(owner: str, p: Tensor, entry: dict[str, Any], name: str) -> dict[str, Any]:
+def _entry(owner: str, p: Tensor, entry: dict[str, Any], name: str, numbers: set[str]) -> dict[str, Any]:
     """Return a copy of the state of one parameter: numbers as numbers, arrays in its shape and dtype."""
     result: dict[str, Any] = {}
     for key, value in entry.items():
         host = value.numpy() if hasattr(value, "numpy") else value
-        if isinstance(host, (int, float)) or numpy.ndim(host) == 0 and p.ndim != 0 or key == "step":
+        if key in numbers:
             result[key] = int(host) if key == "step" else float(host)
             continue
         array = xp.array(asarray(host), dtype=p.dtype, order="C")

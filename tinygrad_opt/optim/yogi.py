@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sign
-from .moments import adam_step
+from .adam import adam_step
 from .optimizer import Optimizer
 
 
