@@ -40,7 +40,8 @@ CASES = {
                     [((5, 3), (4, 3), (4,)), ((3,), (4, 3), (4,)), ((2, 5, 3), (4, 3), (4,)),
                      ((0, 3), (4, 3), (4,)), ((2, 3, 2, 3), (1, 3), (1,))], {}),
     "linear_relu": (lambda x, w, b: np.maximum(x @ w.T + b, 0),
-                    [((5, 3), (4, 3), (4,)), ((3,), (4, 3), (4,)), ((2, 5, 3), (4, 3), (4,)), ((0, 3), (4, 3), (4,))], {}),
+                    [((5, 3), (4, 3), (4,)), ((3,), (4, 3), (4,)), ((2, 5, 3), (4, 3), (4,)),
+                     ((0, 3), (4, 3), (4,))], {}),
     "linear_relu without bias": (lambda x, w: np.maximum(x @ w.T, 0), [((5, 3), (4, 3)), ((2, 5, 3), (4, 3))], {}),
     "kron": (np.kron, [((2,), (3,)), ((2, 3), (3, 2)), ((2,), (3, 2)), ((2, 1, 2), (3,)), ((), (2,))], {}),
     "tensordot": (np.tensordot, [((2, 3), (2, 3)), ((4, 2, 3), (2, 3, 5))], {}),
@@ -144,7 +145,8 @@ def test_every_public_op_is_in_a_table():
 
 
 @pytest.mark.parametrize("name, shapes", expand(
-    {name: case for name, case in CASES.items() if not any(word in name for word in ("NumPy", "tensordot", "relu"))}, 1))
+    {name: case for name, case in CASES.items()
+     if not any(word in name for word in ("NumPy", "tensordot", "relu"))}, 1))
 def test_torch(name, shapes):
     options = CASES[name][2]
     check_torch(ours(name, **options), theirs(name, **options), arguments(shapes))

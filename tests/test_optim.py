@@ -138,7 +138,7 @@ def test_a_strided_parameter_is_updated_in_its_place(name, options):
     base = tg.Tensor(np.arange(24.0).reshape(4, 6))
     p, q = base[:, ::2].requires_grad_(), tg.Tensor(base.numpy()[:, ::2].copy(), requires_grad=True)
     a, b = make(name, options, [p]), make(name, options, [q])
-    for step in range(3):
+    for _ in range(3):
         p.grad, q.grad = tg.randn(4, 3, dtype="float64").T.T, None
         q.grad = p.grad
         a.step()
@@ -269,7 +269,8 @@ def weight(*shape, **options):
 
 def test_parameters_may_be_named():
     a, b = weight(2), weight(3)
-    for params in ([("a", a), ("b", b)], {"a": a, "b": b}, [{"params": [("a", a), ("b", b)]}], {"params": {"a": a, "b": b}}):
+    for params in ([("a", a), ("b", b)], {"a": a, "b": b},
+                   [{"params": [("a", a), ("b", b)]}], {"params": {"a": a, "b": b}}):
         optimizer = optim.SGD(params)
         assert optimizer.param_groups[0]["params"] == [a, b] and optimizer.param_groups[0]["param_names"] == ["a", "b"]
     assert optim.SGD(iter([a, b])).param_groups[0]["params"] == [a, b]
@@ -291,7 +292,8 @@ CONSTRUCTION = [
     (lambda: optim.SGD([{"params": [w := weight(2)]}, {"params": [w]}]), ValueError, "already in group 0"),
     (lambda: optim.SGD([("a", weight(1)), weight(1)]), ValueError, "either all"),
     (lambda: optim.SGD([{"params": [("a", weight(1))]}, {"params": [weight(1)]}]), ValueError, "either all groups"),
-    (lambda: optim.SGD([{"params": [weight(1)], "learning_rate": 5}]), ValueError, "'learning_rate'; the options are lr"),
+    (lambda: optim.SGD([{"params": [weight(1)], "learning_rate": 5}]), ValueError,
+     "'learning_rate'; the options are lr"),
     (lambda: optim.SGD([{"params": [weight(1)], "lr": -3}]), ValueError, r"SGD: lr must lie in \[0, inf\), got -3"),
     (lambda: optim.SGD([{"lr": 1}]), TypeError, "'params'"),
     (lambda: optim.SGD([weight(1)], lr=float("nan")), ValueError, "got nan"),
@@ -446,7 +448,8 @@ REFUSALS = [
     (lambda: state_of(optim.SGD, (2,), momentum=0.9), lambda: state_of(optim.Adam, (2,)).state_dict(), "state of Adam"),
     (lambda: state_of(optim.Adam, (2,)), lambda: state_of(optim.Adam, (2,), (3,)).state_dict(), "1 parameters"),
     (lambda: state_of(optim.Adam, (2,)), lambda: state_of(optim.Adam, (3,)).state_dict(), "shape"),
-    (lambda: state_of(optim.Adam, (2,), names=["a"]), lambda: state_of(optim.Adam, (2,), names=["b"]).state_dict(), "for a"),
+    (lambda: state_of(optim.Adam, (2,), names=["a"]),
+     lambda: state_of(optim.Adam, (2,), names=["b"]).state_dict(), "for a"),
     (lambda: state_of(optim.Adam, (2,)), lambda: {"state": {}}, "param_groups"),
     (lambda: state_of(optim.Adam, (2,)), lambda: 3, "dict"),
     (lambda: state_of(optim.Adam, (2,)), lambda: {"state": {}, "param_groups": []}, "1 groups"),

@@ -36,7 +36,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     from .train import MODELS, Settings, optimizers
     help_texts = {"model": f"one of {', '.join(MODELS)}", "hidden": "widths of the hidden layers",
                   "dropout": "share of hidden numbers left out in training",
-                  "optimizer": f"one of {', '.join(optimizers())}", "lr": "learning rate", "batch_size": "images in a step",
+                  "optimizer": f"one of {', '.join(optimizers())}", "lr": "learning rate",
+                  "batch_size": "images in a step",
                   "seed": "the same seed gives the same bits"}
     for field in fields(Settings):
         kind = _widths if field.name == "hidden" else type(field.default)
@@ -53,7 +54,8 @@ def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"widths are whole numbers with commas between, such as 128,64; got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"widths are whole numbers with commas between, such as 128,64; got {text!r}") from None
 
 
 def info(given: argparse.Namespace) -> int:
@@ -80,7 +82,8 @@ def train_digits(given: argparse.Namespace) -> int:
             if not entry:
                 bar.update()
             else:
-                bar.set_postfix_str(f"loss {entry['loss']:.4f}, test accuracy {entry['test_accuracy']:.1%}", refresh=False)
+                bar.set_postfix_str(f"loss {entry['loss']:.4f}, test accuracy {entry['test_accuracy']:.1%}",
+                                    refresh=False)
                 if entry["epoch"] % 10 == 0:
                     run.save(folder)
             if caught:
@@ -118,7 +121,8 @@ def _begin(given: argparse.Namespace, train: Any, test: Any) -> tuple[Any, Path]
             given.parser.error(f"--resume: the run in {given.out} has --{name.replace('_', '-')} "
                                f"{asdict(run.settings)[name]}, not {value}; only --epochs may change")
     if run.epoch > given.epochs:
-        given.parser.error(f"--resume: the run in {given.out} already has {run.epoch} epochs, more than --epochs {given.epochs}")
+        given.parser.error(f"--resume: the run in {given.out} already has {run.epoch} epochs, more than "
+                           f"--epochs {given.epochs}")
     return run, given.out
 
 

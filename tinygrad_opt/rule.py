@@ -35,7 +35,8 @@ __all__ = ["Rule", "RuleError", *FUNCTIONS]
 
 # Words of C and of the printed kernels.
 RESERVED = {"auto", "bool", "char", "const", "double", "float", "int", "long", "real", "short", "signed", "static",
-            "struct", "switch", "typedef", "unsigned", "void", "kernel", "numpy", "carray", "njit", "address", *FUNCTIONS}
+            "struct", "switch", "typedef", "unsigned", "void", "kernel", "numpy", "carray", "njit",
+            "address", *FUNCTIONS}
 
 
 class RuleError(TypeError):

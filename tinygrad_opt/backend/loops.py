@@ -40,7 +40,7 @@ def rectified(g, y, out):
 
 @loop
 def cross_entropy(z, labels, share, loss, gradient):
-    """Write the sum of -share * log softmax(z)[i, labels[i]] and its gradient; return whether each label is a column."""
+    """Write the sum of -share * log softmax(z)[i, labels[i]] and its gradient; return whether each label fits."""
     summed = 0.0
     for i in range(z.shape[0]):
         label = labels[i]

@@ -89,7 +89,8 @@ def numba_source(rule: Rule, dtype: numpy.dtype) -> str:
     return _NUMBA.format(
         name=rule.name, title=_TITLE, dtype=dtype.name, width=len(rule.arrays),
         constants=_join([f"{c} = real(_constants[{k}])" for k, c in enumerate(rule.constants)] or ["pass"], 4),
-        arrays=_join([f"_{a} = carray(address(_table[_row, {k}]), _length, real)" for k, a in enumerate(rule.arrays)], 8),
+        arrays=_join([f"_{a} = carray(address(_table[_row, {k}]), _length, real)"
+                      for k, a in enumerate(rule.arrays)], 8),
         load=_join([f"{a} = _{a}[_i]" for a in rule.arrays], 12),
         body=_join([f"{target} = {value}" for target, value in rule.lines("python")], 12),
         store=_join([f"_{a}[_i] = {a}" for a in rule.arrays if a != "g"], 12))

@@ -70,7 +70,8 @@ def _confusion(axes: Any, labels: Any, predicted: Any) -> None:
         right = row == column
         axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=10,
                   color="#888888" if right else INK, fontweight="normal" if right else "bold")
-    axes.set(xticks=range(classes), yticks=range(classes), xlabel="read as", ylabel="the digit", title="what was read as what")
+    axes.set(xticks=range(classes), yticks=range(classes), xlabel="read as", ylabel="the digit",
+             title="what was read as what")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -78,7 +79,8 @@ def _confusion(axes: Any, labels: Any, predicted: Any) -> None:
 def _misread(figure: Any, place: Any, images: Any, labels: Any, predicted: Any) -> None:
     wrong = np.flatnonzero(labels != predicted)
     part = figure.add_subfigure(place)
-    part.suptitle(f"{len(wrong)} of {len(labels)} misread" if len(wrong) else "every digit was read rightly", fontsize=12)
+    part.suptitle(f"{len(wrong)} of {len(labels)} misread" if len(wrong) else "every digit was read rightly",
+                  fontsize=12)
     if not len(wrong):
         return
     side, columns, rows = int(round(images.shape[1] ** 0.5)), 3, 4

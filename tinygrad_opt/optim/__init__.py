@@ -23,8 +23,8 @@ from .sign import Lion, Signum
 from .yogi import Yogi
 
 OPTIMIZERS = {cls.__name__: cls for cls in (
-    SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, AdaBelief, AdaBound, Adan, AdEMAMix,
-    ADOPT, AggMo, Lion, MADGRAD, QHAdam, QHM, Signum, Yogi)}
+    SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, AdaBelief, AdaBound, Adan,
+    AdEMAMix, ADOPT, AggMo, Lion, MADGRAD, QHAdam, QHM, Signum, Yogi)}
 
 __all__ = [*OPTIMIZERS, "OPTIMIZERS", "Optimizer", "from_rule", "register_optimizer_step_post_hook",
            "register_optimizer_step_pre_hook"]

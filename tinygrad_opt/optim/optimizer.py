@@ -116,8 +116,9 @@ class Optimizer:
         for k, p in enumerate(new["params"]):
             self._check_parameter(p, names[k] if names else f"number {k}")
             if p in known:
-                raise ValueError(f"{owner}: parameter {names[k] if names else f'number {k}'} of shape {p.shape} is given "
-                                 f"twice, already in {known[p]}; it would be updated twice")
+                name = names[k] if names else f"number {k}"
+                raise ValueError(f"{owner}: parameter {name} of shape {p.shape} is given twice, already in {known[p]}; "
+                                 "it would be updated twice")
             known[p] = "this group"
         if self.param_groups and bool(names) != ("param_names" in self.param_groups[0]):
             raise ValueError(f"{owner}: either all groups name their parameters or none does")
@@ -154,8 +155,8 @@ class Optimizer:
         before = self.lr
         same = all(group["lr"] == before for group in self.param_groups)
         if not same and not before:
-            raise ValueError(f"{type(self).__name__}: the groups have different learning rates and the first is 0, so they "
-                             "cannot be scaled alike; set each group['lr']")
+            raise ValueError(f"{type(self).__name__}: the groups have different learning rates and the first is 0, so "
+                             "they cannot be scaled alike; set each group['lr']")
         for group in self.param_groups:
             group["lr"] = value if same else group["lr"] * (value / before)
 
@@ -253,16 +254,16 @@ class Optimizer:
     def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group; a subclass with variants chooses here by the group's options."""
         if type(self).rule is None:
-            raise NotImplementedError(f"{type(self).__name__} has no rule: define `def rule(p, g, ..., lr)` in the class, or "
-                                      "override rule_for")
+            raise NotImplementedError(f"{type(self).__name__} has no rule: define `def rule(p, g, ..., lr)` in the "
+                                      "class, or override rule_for")
         return type(self).rule
 
     def _warn(self, group: dict[str, Any], p: Tensor) -> None:
         place = next(k for k, other in enumerate(group["params"]) if other is p)
         name = group["param_names"][place] if "param_names" in group else f"number {place} of its group"
         warnings.warn(f"{type(self).__name__}: parameter {name}, shape {p.shape}, has become NaN at step "
-                      f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr ({group['lr']}), clip "
-                      "the gradients, or look for a logarithm or a quotient of zero", RuntimeWarning, stacklevel=4)
+                      f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr ({group['lr']}), "
+                      "clip the gradients, or look for a logarithm or a quotient of zero", RuntimeWarning, stacklevel=4)
 
     # ---- saving -------------------------------------------------------------------------------------------
 
@@ -351,8 +352,8 @@ class Optimizer:
         """
         from ..backend.source import cuda_source, numba_source
         rule, dtype = self._rule(group), self.param_groups[group]["params"][0].dtype
-        printers = {"numpy": lambda: rule.host_source + "\n\n" + rule.numpy(), "numba": lambda: numba_source(rule, dtype),
-                    "cuda": lambda: cuda_source(rule, dtype)}
+        printers = {"numpy": lambda: rule.host_source + "\n\n" + rule.numpy(),
+                    "numba": lambda: numba_source(rule, dtype), "cuda": lambda: cuda_source(rule, dtype)}
         if language not in printers:
             raise ValueError(f"language must be one of {', '.join(printers)}; got {language!r}")
         return printers[language]()
@@ -416,8 +417,8 @@ def _groups(params: Any, owner: str) -> list[dict[str, Any]]:
         raise TypeError(f"{owner}: params has no order in a set, so its state could not be saved; pass a list")
     params = list(params)
     if not params:
-        raise ValueError(f"{owner}: got no parameters; is it model.parameters() of a model that has none, or a generator "
-                         "that was already used?")
+        raise ValueError(f"{owner}: got no parameters; is it model.parameters() of a model that has none, or a "
+                         "generator that was already used?")
     return params if isinstance(params[0], Mapping) else [{"params": params}]
 
 

@@ -87,11 +87,13 @@ def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, i
 class Run:
     """Parameters that share rule, dtype and count of steps: one call of the kernel."""
 
-    def __init__(self, rule: Rule, dtype: Any, params: list[Tensor], state: dict[Tensor, dict], names: dict[str, str]) -> None:
+    def __init__(self, rule: Rule, dtype: Any, params: list[Tensor], state: dict[Tensor, dict],
+                 names: dict[str, str]) -> None:
         self.rule, self.params, self.kernel = rule, params, _kernel(rule, dtype)
         self.kept, self.memory = [names[name] for name in rule.states], [names[name] for name in rule.memory]
         self.states = [state[p] for p in params]
-        self.held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept)) for p, s in zip(params, self.states)]
+        self.held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept))
+                     for p, s in zip(params, self.states)]
         self.versions = [p._version for p in params]
         self.clock = rule.options.index("t") if "t" in rule.options else None
         # The kernel walks flat memory: what is not contiguous is copied in before a step and out after it.

@@ -62,16 +62,16 @@ class SGD(Optimizer):
 
     state_names = {"b": "momentum_buffer"}
 
-    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
-                 nesterov: bool = False, *, maximize: bool = False) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                                       nesterov=nesterov, maximize=maximize))
 
     def _check_options(self, group: dict[str, Any]) -> None:
         super()._check_options(group)
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening = 0, got momentum {group['momentum']} and "
-                             f"dampening {group['dampening']}")
+            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening = 0, got momentum {group['momentum']} "
+                             f"and dampening {group['dampening']}")
 
     def rule_for(self, group: dict[str, Any]):
         """Return the rule for a group: plain, heavy ball or Nesterov."""

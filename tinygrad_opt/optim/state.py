@@ -17,15 +17,16 @@ def read(optimizer: Optimizer, saved: dict[str, Any], strict: bool) -> tuple[lis
     if not isinstance(saved, dict) or not {"state", "param_groups"} <= set(saved):
         raise ValueError(f"{owner}: a saved state is a dict with 'state' and 'param_groups'")
     if strict and saved.get("optimizer", owner) != owner:
-        raise ValueError(f"{owner}: this is the state of {saved['optimizer']}; load it into that, or pass strict=False to "
-                         "take over what fits")
+        raise ValueError(f"{owner}: this is the state of {saved['optimizer']}; load it into that, or pass strict=False "
+                         "to take over what fits")
     groups = saved["param_groups"]
     if len(groups) != len(optimizer.param_groups):
         raise ValueError(f"{owner}: has {len(optimizer.param_groups)} groups, the saved state {len(groups)}")
     options, state = [], {}
     for k, (live, old) in enumerate(zip(optimizer.param_groups, groups)):
         if len(live["params"]) != len(old["params"]):
-            raise ValueError(f"{owner}: group {k} has {len(live['params'])} parameters, the saved one {len(old['params'])}")
+            raise ValueError(f"{owner}: group {k} has {len(live['params'])} parameters, the saved one "
+                             f"{len(old['params'])}")
         options.append(_options(optimizer, live, old, k, strict))
         numbers = {"step", *(optimizer.state_names.get(name, name) for name in optimizer._rule(k).memory)}
         for p, number, name in _pairs(owner, live, old, k):
@@ -42,8 +43,8 @@ def _options(optimizer: Optimizer, live: dict, old: dict, k: int, strict: bool) 
                if key not in {"params", "param_names", *speed}}
     unknown = set(options) - set(live) - {"initial_lr"}
     if unknown and strict:
-        raise ValueError(f"{type(optimizer).__name__}: the saved group {k} has options {', '.join(sorted(unknown))}, which this "
-                         "optimizer does not; pass strict=False to leave them out")
+        raise ValueError(f"{type(optimizer).__name__}: the saved group {k} has options {', '.join(sorted(unknown))}, "
+                         "which this optimizer does not; pass strict=False to leave them out")
     options = {key: value for key, value in options.items() if key not in unknown}
     optimizer._check_options({**live, **options})
     return options
@@ -57,7 +58,8 @@ def _pairs(owner: str, live: dict, old: dict, k: int) -> list[tuple[Tensor, int,
     numbers = dict(zip(saved_names, old["params"]))
     missing = [name for name in names if name not in numbers]
     if missing:
-        raise ValueError(f"{owner}: the saved group {k} has no state for {', '.join(missing)}; it has {', '.join(numbers)}")
+        raise ValueError(f"{owner}: the saved group {k} has no state for {', '.join(missing)}; it has "
+                         f"{', '.join(numbers)}")
     return [(p, numbers[name], name) for p, name in zip(live["params"], names)]
 
 
@@ -71,6 +73,7 @@ def _entry(owner: str, p: Tensor, entry: dict[str, Any], name: str, numbers: set
             continue
         array = xp.array(asarray(host), dtype=p.dtype, order="C")
         if array.shape != p.shape:
-            raise ValueError(f"{owner}: the saved {key} of parameter {name} has shape {array.shape}, the parameter {p.shape}")
+            raise ValueError(f"{owner}: the saved {key} of parameter {name} has shape {array.shape}, the parameter "
+                             f"{p.shape}")
         result[key] = Tensor._wrap(array)
     return result
