@@ -254,13 +254,10 @@ def _values(node: Node, create_graph: bool) -> tuple[Any, Sequence[Any]]:
 
 def _fitted(c: Any, parent: Tensor | Node, node: Node) -> Any:
     """Return a cotangent in the shape and dtype of the argument that it belongs to, summed where that was broadcast."""
-    if c.shape != parent.shape:
-        try:
-            c = sum_to(c, parent.shape)
-        except ValueError:
-            raise RuntimeError(f"a gradient of {node.op.name} has shape {c.shape}, the argument "
-                               f"{parent.shape}") from None
-    return c if c.dtype == parent.dtype else astype(c, parent.dtype)
+    summed = sum_to(c, parent.shape) if c.shape != parent.shape else c
+    if summed.shape != parent.shape:
+        raise RuntimeError(f"a gradient of {node.op.name} has shape {c.shape}, the argument {parent.shape}")
+    return summed if summed.dtype == parent.dtype else astype(summed, parent.dtype)
 
 
 def _into_leaf(leaf: Tensor, c: Any, create_graph: bool) -> None:

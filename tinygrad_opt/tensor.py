@@ -18,11 +18,14 @@ from functools import update_wrapper
 from inspect import signature
 from typing import Any, NamedTuple
 
+import numpy
+
 from .backend import asarray, to_numpy, xp
 
 serial = itertools.count()                                    # numbers calls in their order
 float32, float64, int64, bool_ = xp.dtype("float32"), xp.dtype("float64"), xp.dtype("int64"), xp.dtype("bool")
 ndarray = xp.ndarray
+FOREIGN = None if ndarray is numpy.ndarray else numpy.ndarray       # arrays of the host, beside Tensors on a GPU
 
 
 class _Mode(threading.local):
@@ -265,7 +268,6 @@ class Tensor:
         return f"tensor({', '.join(notes)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        import numpy
         return numpy.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
@@ -296,7 +298,6 @@ def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Any) -> Tensor:
 
 def _text(array: Any) -> str:
     """Print an array of the host as torch does: four places, unless every number is whole."""
-    import numpy
     sizes = numpy.abs(array[numpy.isfinite(array) & (array != 0)])
     whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and sizes.max() < 1e8
                                and sizes.max() / 1000 <= sizes.min())
@@ -306,7 +307,6 @@ def _text(array: Any) -> str:
 
 def _as_array(data: Any, dtype: Any) -> Any:
     """Copy any array_like into a new array of the backend."""
-    import numpy
     plain = data._data if isinstance(data, Tensor) else _without_tensors(data)
     array = xp.array(plain, order="C") if isinstance(plain, ndarray) else numpy.array(plain, order="C")
     array = asarray(real(array, data))
@@ -503,7 +503,7 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, common: Call
                         grads |= bit
                     raw.append(a._data)
                 else:
-                    raw.append(a)
+                    raw.append(asarray(a) if type(a) is FOREIGN else a)
                 bit <<= 1
             data = forward(*raw, **kwargs)
             if not tensors:

@@ -62,7 +62,7 @@ def sum_to(x, shape):
     extra = x.ndim - len(shape)
     axes = tuple(k for k, n in enumerate(x.shape) if k < extra or shape[k - extra] == 1 != n)
     x = sum(x, axis=axes) if axes else x
-    return x if x.shape == shape else reshape(x, shape)
+    return reshape(x, shape) if axes or shape == (1,) * -extra + x.shape else x
 
 
 @axis_or_dim

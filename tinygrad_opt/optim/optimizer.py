@@ -174,7 +174,7 @@ class Optimizer:
                 if set_to_none or p._grad is None:
                     p._grad = None
                 else:
-                    p._grad._data[...] = 0
+                    p._grad.detach().zero_()        # counted as a write, in case the tape holds this gradient
 
     # ---- the step -----------------------------------------------------------------------------------------
 
