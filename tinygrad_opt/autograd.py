@@ -192,8 +192,9 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
                 if node not in useful:
                     continue
             y, args, kwargs = *_values(node, create_graph), node.kwargs
-            if node.op.common is not None:
-                g = node.op.common(g, y, *args, **kwargs)
+            common = node.op.common
+            if common is not None:
+                g = (common if create_graph else getattr(common, "raw", common))(g, y, *args, **kwargs)
             for vjp, (raw, takes_out), parent in zip(node.plan.vjps, node.plan.raws, node.parents):
                 is_leaf = type(parent) is not Node
                 if (straight and takes_out and is_leaf and parent._grad is None and parent._buffer is not None

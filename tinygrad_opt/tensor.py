@@ -492,10 +492,11 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, common: Call
 
         def op(*args, **kwargs):
             tensors, grads, bit, raw = 0, 0, 1, []
-            for a in kwargs.values():
-                if isinstance(a, Tensor):           # the tape looks for Tensors by position
-                    args, kwargs = _by_position(forward, args, kwargs)
-                    break
+            if kwargs:
+                for a in kwargs.values():
+                    if isinstance(a, Tensor):       # the tape looks for Tensors by position
+                        args, kwargs = _by_position(forward, args, kwargs)
+                        break
             for a in args:
                 if isinstance(a, Tensor):
                     tensors |= bit

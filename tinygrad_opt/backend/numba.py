@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from queue import SimpleQueue
 from types import ModuleType
 
 import numpy
@@ -21,7 +22,7 @@ from .source import numba_source
 
 name = "numba"
 ROW = 1 << 16                       # elements in a row: the unit that threads share
-PARALLEL = 1 << 24                  # bytes from which waking other threads pays: what no longer fits a cache
+PARALLEL = 1 << 23                  # bytes from which waking other threads pays
 VECTOR = 1 << 12                    # elements from which NumPy's exp, which uses vector instructions, pays
 
 if importlib.util.find_spec("numba") is None:
@@ -54,10 +55,11 @@ def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]]
         if len(table.shares) == 1:
             row = kernel(table.addresses, 0, end, constants)
             return row if row < end else None
-        *others, (first, last) = table.shares
-        waiting = [(_pool().submit(kernel, table.addresses, a, b, constants), b) for a, b in others]
-        ends = [(kernel(table.addresses, first, last, constants), last)]
-        ends += [(share.result(), end) for share, end in waiting]
+        first, *others = table.shares
+        done = SimpleQueue()
+        for share in others:
+            _jobs().put((done, kernel, (table.addresses, *share, constants)))
+        ends = [(kernel(table.addresses, *first, constants), first[1]), *(done.get() for _ in others)]
         return min((row for row, end in ends if row < end), default=None)
     return run
 
@@ -124,11 +126,20 @@ def _threads() -> int:
 
 
 @cache
-def _pool():
-    """Return the threads that share a large table with the caller."""
-    from concurrent.futures import ThreadPoolExecutor
-    os.register_at_fork(after_in_child=_pool.cache_clear)         # threads do not survive a fork
-    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="tinygrad_opt")
+def _jobs() -> SimpleQueue:
+    """Return the queue of the threads that share a large table with the caller."""
+    import threading
+    jobs: SimpleQueue = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            done, kernel, arguments = jobs.get()
+            done.put((kernel(*arguments), arguments[2]))
+    for _ in range(_threads() - 1):
+        threading.Thread(target=work, name="tinygrad_opt", daemon=True).start()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_jobs.cache_clear)     # threads do not survive a fork
+    return jobs
 
 
 @cache

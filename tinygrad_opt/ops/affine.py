@@ -16,7 +16,7 @@ def _affine(x: Any, weight: Any, bias: Any, rectify: bool) -> Any:
     """Return x @ weight.T + bias of arrays, or the larger of that and 0."""
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise ValueError(_misfit(x, weight))
-    y = _flat(x).dot(weight.T)
+    y = (x if x.ndim == 2 else _flat(x)).dot(weight.T)
     if bias is not None:
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"linear: bias has shape {bias.shape}, it must be {weight.shape[:1]} (weight has shape "
@@ -54,16 +54,16 @@ def _input_raw(g, y, x, weight, bias=None):
 
 
 def _weight_raw(g, y, x, weight, bias=None, out=None):
-    return _dot(_flat(g).T, _flat(x), out)
+    return _dot(g.T, x, out) if g.ndim == 2 else _dot(_flat(g).T, _flat(x), out)
 
 
 def _bias_raw(g, y, x, weight, bias=None, out=None):
-    g = _flat(g)
+    g = g if g.ndim == 2 else _flat(g)
     return _dot(_ones(len(g), g.dtype), g, out)     # sums the rows faster than a sum does
 
 
 def _dot(a, b, out):
-    if out is None or a.dtype == b.dtype == out.dtype:
+    if out is None or a.dtype is b.dtype is out.dtype:
         return xp.dot(a, b, out)
     out[...] = xp.dot(a, b)
     return out
@@ -105,7 +105,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _affine(input, weight, bias, False)
 
 
-@primitive(_input_vjp, _weight_vjp, _bias_vjp, common=lambda g, y, x, weight, bias=None: _rectified(g, y))
+def _relu_vjp(g, y, x, weight, bias=None):
+    return _rectified(g, y)
+
+
+_relu_vjp.raw = lambda g, y, x, weight, bias=None: backend.rectified(g, y)
+
+
+@primitive(_input_vjp, _weight_vjp, _bias_vjp, common=_relu_vjp)
 def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return relu(linear(input, weight, bias)) as one op: what Sequential makes of a Linear and the ReLU behind it.
 

@@ -53,8 +53,15 @@ class Plan:
 
     def fits(self, params: list[Tensor], state: dict[Tensor, dict]) -> bool:
         """Whether the same arrays are still in the same places."""
-        return (len(params) == len(self.params) and all(map(is_, params, self.params))
-                and all(p._grad is None for p in self.absent) and all(run.fits(state) for run in self.runs))
+        if len(params) != len(self.params) or not all(map(is_, params, self.params)):
+            return False
+        for p in self.absent:
+            if p._grad is not None:
+                return False
+        for run in self.runs:
+            if not run.fits(state):
+                return False
+        return True
 
     def values(self, group: dict[str, Any], check: Callable[[dict[str, Any]], None]) -> list[float]:
         """Return the options that the rule is given, in its order, checked when they have changed.
@@ -126,7 +133,9 @@ class Run:
         t = self.states[0]["step"] + 1
         if self.clock is not None:
             values = [*values[:self.clock], t, *values[self.clock + 1:]]
-        constants, memory = self.rule.host(*values, *(self.states[0][name] for name in self.memory))
+        if self.memory:
+            values = [*values, *(self.states[0][name] for name in self.memory)]
+        constants, memory = self.rule.host(*values)
         for _, a, copy in self.loose:
             copy[...] = a
         spoilt = None if self.table is None else self.kernel(self.table, constants)
