@@ -27,6 +27,7 @@ from torch.nn import functional as F
 parser = argparse.ArgumentParser()
 parser.add_argument("data")
 parser.add_argument("--hidden", type=lambda text: [int(n) for n in text.split(",")])
+parser.add_argument("--dropout", type=float)
 parser.add_argument("--optimizer")
 parser.add_argument("--lr", type=float)
 parser.add_argument("--epochs", type=int)
@@ -45,8 +46,9 @@ x, y, x_test, y_test = images[~test], labels[~test], images[test], labels[test]
 
 torch.manual_seed(0)
 sizes = [64, *options.hidden, 10]
-layers = [layer for i, o in zip(sizes, sizes[1:]) for layer in (torch.nn.Linear(i, o), torch.nn.ReLU())]
-model = torch.nn.Sequential(*layers[:-1])
+layers = [layer for i, o in zip(sizes, sizes[1:])
+          for layer in (torch.nn.Linear(i, o), torch.nn.ReLU(), torch.nn.Dropout(options.dropout))]
+model = torch.nn.Sequential(*layers[:-2])
 optimizers = {name.lower(): cls for name, cls in vars(torch.optim).items() if isinstance(cls, type)}
 optimizer = optimizers[options.optimizer](model.parameters(), lr=options.lr, fused=True)
 
@@ -110,7 +112,8 @@ def torch_command(script):
     Path(script).write_text(TORCH_SCRIPT)
     package = Path(importlib.util.find_spec("tinygrad_opt").origin).parent
     return [sys.executable, script, str(package / "data" / "optdigits.npz"), "--epochs", str(EPOCHS),
-            "--hidden", ",".join(map(str, Settings.hidden)), "--optimizer", Settings.optimizer,
+            "--hidden", ",".join(map(str, Settings.hidden)), "--dropout", str(Settings.dropout),
+            "--optimizer", Settings.optimizer,
             "--lr", str(Settings.lr), "--batch-size", str(Settings.batch_size)]
 
 

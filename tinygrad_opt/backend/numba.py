@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from queue import SimpleQueue
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy
 
-from ..rule import Rule
 from . import numpy as plain
-from .source import numba_source
+
+if TYPE_CHECKING:
+    from ..rule import Rule
 
 name = "numba"
 ROW = 1 << 16                       # elements in a row: the unit that threads share
@@ -48,6 +50,7 @@ table = Table
 
 def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]], int | None]:
     """Return the rule as a function that updates every row of a table in place, compiled once for good."""
+    from .source import numba_source
     kernel = _load(rule.name, numba_source(rule, dtype)).kernel
 
     def run(table: Table, constants: Sequence[float]) -> int | None:

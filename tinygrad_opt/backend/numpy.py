@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy
 
-from ..language import FUNCTIONS
-from ..rule import Rule
+if TYPE_CHECKING:
+    from ..rule import Rule
 
 name = "numpy"
 xp = numpy
@@ -24,6 +25,7 @@ _erf = numpy.frompyfunc(math.erf, 1, 1)
 
 def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[list, Sequence[float]], int | None]:
     """Return the rule as a function that updates every row of a table in place."""
+    from ..language import FUNCTIONS
     space = {name: function.array for name, function in FUNCTIONS.items()}
     exec(rule.numpy(), space)
     body, cast = space[rule.name], dtype.type
