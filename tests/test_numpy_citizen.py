@@ -267,6 +267,8 @@ def function(name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_functions(name):
+    if name in ("clip", "reshape") and np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("this NumPy does not know all the keywords yet")
     for call in CALLS[name]:
         args, options = (call[:-1], call[-1]) if isinstance(call[-1], dict) else (call, {})
         same(function(name)(*tensors(args), **options), function(name)(*args, **options))

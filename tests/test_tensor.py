@@ -352,6 +352,10 @@ def test_a_leaf_whose_gradient_is_on_the_tape_is_copied_with_its_numbers():
 # ---- exchange ---------------------------------------------------------------------------------------------
 
 
+OLD = np.lib.NumpyVersion(np.__version__) < "2.1.0"
+
+
+@pytest.mark.skipif(OLD, reason="this NumPy cannot hand on memory that it was lent")
 def test_dlpack_shares_memory_both_ways():
     x = tg.arange(6, dtype="float32").reshape(2, 3)
     array = xp.from_dlpack(x)
@@ -545,6 +549,8 @@ def test_promotion_is_that_of_numpy(sign, dtype, recording):
                         op(a, b)
                     continue
                 got = op(a, b)
+            if OLD and sign == "**" and isinstance(a, np.ndarray) and not shape:
+                continue                            # takes any integer Tensor for a Python number, and answers itself
             assert isinstance(got, tg.Tensor), (sign, a, b)
             assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape), (sign, dtype, name)
             assert got.tolist() == wanted.tolist()

@@ -13,7 +13,7 @@ import dis
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import update_wrapper
 from inspect import signature
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ def _recording(on: bool) -> Iterator[None]:
         mode.recording = before
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager:
     """Record nothing inside: a context manager, and a decorator.
 
     Examples
@@ -60,7 +60,7 @@ def no_grad():
     return _recording(False)
 
 
-def enable_grad():
+def enable_grad() -> AbstractContextManager:
     """Record again inside `no_grad`: a context manager, and a decorator."""
     return _recording(True)
 

@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Sequence
 from math import fsum, isclose
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ class Subset(Dataset):
         return batches(self.dataset, self.indices[order], size)
 
 
-def random_split(dataset, lengths: Sequence[int | float],
+def random_split(dataset: Dataset, lengths: Sequence[int | float],
                  generator: Generator | int | None = None) -> list[Subset]:
     """Cut a dataset into parts at random, without overlap.
 
@@ -152,14 +153,14 @@ def as_generator(generator: Generator | int | None) -> Generator:
     return generator if isinstance(generator, Generator) else Generator(generator)
 
 
-def batches(dataset, order: np.ndarray, size: int) -> Iterator:
+def batches(dataset: Any, order: np.ndarray, size: int) -> Iterator:
     """The batches of a Dataset, or of any other object with a length and samples."""
     if isinstance(dataset, Dataset):
         return dataset.batches(order, size)
     return Dataset.batches(dataset, order, size)
 
 
-def collate(samples: list):
+def collate(samples: list) -> Any:
     """Samples of one kind as one batch: numbers, arrays, Tensors are stacked, tuples and dicts by entry."""
     first = samples[0]
     if isinstance(first, dict):

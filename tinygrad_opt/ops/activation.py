@@ -16,20 +16,20 @@ from .shape import chunk, reshape
 
 
 @primitive(lambda g, y, x: g * y * (1 - y))
-def sigmoid(x):
+def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x))."""
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, e) / (1 + e)
 
 
 @primitive(lambda g, y, x: g * sigmoid(-x))
-def logsigmoid(x):
+def logsigmoid(x: Tensor) -> Tensor:
     """Return log(sigmoid(x)), accurate on both sides."""
     return xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @primitive(lambda g, y, x, beta=1, threshold=20: where(x * beta > threshold, g, g * sigmoid(x * beta)))
-def softplus(x, beta=1, threshold=20):
+def softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """Return log(1 + exp(beta * x)) / beta, a smooth relu; x itself where beta * x exceeds the threshold.
 
     Examples
@@ -42,7 +42,7 @@ def softplus(x, beta=1, threshold=20):
 
 
 @primitive(lambda g, y, x: g * _silu_slope(x, sigmoid(x)))
-def silu(x):
+def silu(x: Tensor) -> Tensor:
     """Return x * sigmoid(x), also called swish."""
     return x * sigmoid(x)
 
@@ -51,18 +51,18 @@ def _silu_slope(x, s):
     return s * (1 + x * (1 - s))
 
 
-def mish(x):
+def mish(x: Tensor) -> Tensor:
     """Return x * tanh(softplus(x))."""
     return x * tanh(softplus(x))
 
 
 @primitive(lambda g, y, x: g / square(1 + abs(x)))
-def softsign(x):
+def softsign(x: Tensor) -> Tensor:
     """Return x / (1 + abs(x))."""
     return x / (1 + xp.abs(x))
 
 
-def tanhshrink(x):
+def tanhshrink(x: Tensor) -> Tensor:
     """Return x - tanh(x)."""
     return x - tanh(x)
 
@@ -71,13 +71,13 @@ def tanhshrink(x):
 
 
 @primitive(lambda g, y, x: g * (y > 0))
-def relu(x):
+def relu(x: Tensor) -> Tensor:
     """Return max(x, 0); its gradient at 0 is 0."""
     return xp.maximum(x, 0)
 
 
 @primitive(lambda g, y, x, negative_slope=0.01: where(x > 0, g, g * negative_slope))
-def leaky_relu(x, negative_slope=0.01):
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """Return x where it is positive and negative_slope * x elsewhere."""
     return xp.where(x > 0, x, x * negative_slope)
 
@@ -171,39 +171,39 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 
 @primitive(lambda g, y, x, min_val=-1.0, max_val=1.0: g * ((y > min_val) & (y < max_val)))
-def hardtanh(x, min_val=-1.0, max_val=1.0):
+def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Return x limited to [min_val, max_val]; unlike clamp, without gradient at the limits."""
     return xp.clip(x, min_val, max_val)
 
 
-def relu6(x):
+def relu6(x: Tensor) -> Tensor:
     """Return x limited to [0, 6]."""
     return hardtanh(x, 0, 6)
 
 
-def hardsigmoid(x):
+def hardsigmoid(x: Tensor) -> Tensor:
     """Return relu6(x + 3) / 6."""
     return relu6(x + 3) / 6
 
 
-def hardswish(x):
+def hardswish(x: Tensor) -> Tensor:
     """Return x * relu6(x + 3) / 6."""
     return x * relu6(x + 3) / 6
 
 
-def hardshrink(x, lambd=0.5):
+def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     """Return x, but 0 in [-lambd, lambd]."""
     return where((x >= -lambd) & (x <= lambd), 0, x)
 
 
-def softshrink(x, lambd=0.5):
+def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     """Return x moved towards 0 by lambd, and 0 where that would pass it."""
     if not lambd >= 0:
         raise ValueError(f"softshrink: lambd must be at least 0, got {lambd}")
     return x - clamp(x, -lambd, lambd)
 
 
-def threshold(x, threshold, value):
+def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
     """Return x where it exceeds the threshold, the value elsewhere."""
     return where(x <= threshold, value, x)
 
@@ -224,7 +224,7 @@ def _shifted(x, axis):
 
 @axis_or_dim
 @primitive(_softmax_vjp)
-def softmax(x, axis=-1):
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return exp(x) divided by its sum along an axis: positive numbers that add up to 1.
 
     Examples
@@ -240,20 +240,20 @@ def softmax(x, axis=-1):
 
 @axis_or_dim
 @primitive(lambda g, y, x, axis=-1: g - exp(y) * sum(g, axis=axis, keepdims=True))
-def log_softmax(x, axis=-1):
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return the logarithm of softmax, accurate where that is close to 0."""
     z = _shifted(x, axis)
     return z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
 
 
 @axis_or_dim
-def softmin(x, axis=-1):
+def softmin(x: Tensor, axis: int = -1) -> Tensor:
     """Return softmax(-x)."""
     return softmax(-x, axis)
 
 
 @axis_or_dim
-def glu(x, axis=-1):
+def glu(x: Tensor, axis: int = -1) -> Tensor:
     """Return a * sigmoid(b), a and b being the halves of x along an axis."""
     if x.shape[axis] % 2:
         raise ValueError(f"glu: axis {axis} must have an even length; x has shape {x.shape}")

@@ -470,13 +470,13 @@ def _nonzero(x):
 
 
 @primitive(lambda g, y, x, diagonal=0: tril(g, diagonal))
-def tril(x, diagonal: int = 0):
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """Return matrices with 0 above a diagonal: the main one is 0, those above it are 1, 2, ..."""
     return xp.tril(x, diagonal)
 
 
 @primitive(lambda g, y, x, diagonal=0: triu(g, diagonal))
-def triu(x, diagonal: int = 0):
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """Return matrices with 0 below a diagonal: the main one is 0, those above it are 1, 2, ..."""
     return xp.triu(x, diagonal)
 
@@ -484,7 +484,7 @@ def triu(x, diagonal: int = 0):
 @axis_or_dim
 @primitive(lambda g, y, x, offset=0, axis1=0, axis2=1:
            _on_diagonal(g, shape=x.shape, offset=offset, axis1=axis1, axis2=axis2), view=True)
-def diagonal(x, offset: int = 0, axis1: int = 0, axis2: int = 1):
+def diagonal(x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """Return a diagonal of the matrices that lie in two axes, as a new last axis.
 
     Examples

@@ -288,7 +288,7 @@ def _letters(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[st
 
 
 @primitive(lambda g, y, x: -_matmul(_matmul(_mT(y), g), _mT(y)))
-def inverse(x):
+def inverse(x: Tensor) -> Tensor:
     """Return the inverse of each matrix; NumPy's LinAlgError where there is none."""
     return xp.linalg.inv(x)
 
@@ -335,7 +335,7 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 @primitive(lambda g, y, x: reshape(g * y, (*g.shape, 1, 1)) * _mT(inverse(x)))
-def det(x):
+def det(x: Tensor) -> Tensor:
     """Return the determinant of each matrix. Its gradient needs the inverse."""
     return xp.linalg.det(x)
 
@@ -377,7 +377,7 @@ def _cholesky_vjp(g, y, x):
 
 
 @primitive(_cholesky_vjp)
-def cholesky(x):
+def cholesky(x: Tensor) -> Tensor:
     """Return the lower triangular y with x = y @ y.T of each symmetric, positive definite x.
 
     Only the lower triangle of x is read; NumPy's LinAlgError says that x is not positive definite.

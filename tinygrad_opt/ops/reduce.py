@@ -36,7 +36,7 @@ def _count(shape: tuple[int, ...], axis: Axes) -> int:
 
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, keepdims=False: _spread(g, x.shape, axis, keepdims))
-def sum(x, axis: Axes = None, keepdims: bool = False):
+def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the sum over some axes, or over all.
 
     Parameters
@@ -57,7 +57,7 @@ def sum(x, axis: Axes = None, keepdims: bool = False):
     return x.sum(axis, None, None, keepdims)
 
 
-def sum_to(x, shape):
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return x summed over the axes along which `shape` was broadcast: the transpose of `broadcast_to`."""
     extra = x.ndim - len(shape)
     axes = tuple(k for k, n in enumerate(x.shape) if k < extra or shape[k - extra] == 1 != n)
@@ -68,7 +68,7 @@ def sum_to(x, shape):
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, keepdims=False:
            _spread(g / (_count(x.shape, axis) or 1), x.shape, axis, keepdims))
-def mean(x, axis: Axes = None, keepdims: bool = False):
+def mean(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the mean over some axes, or over all; that of integers is float64."""
     if x.dtype.itemsize < 4:                        # of half precision the sum may overflow, not the mean
         return xp.mean(x, axis, keepdims=keepdims)
@@ -84,7 +84,7 @@ def _deviation(g, x, axis, correction, keepdims):
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, correction=1, keepdims=False:
            _deviation(2 * g, x, axis, correction, keepdims))
-def var(x, axis: Axes = None, correction: float = 1, keepdims: bool = False):
+def var(x: Tensor, axis: Axes = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Return the variance over some axes, or over all: sum (x - mean)^2 / (n - correction).
 
     Parameters
@@ -108,7 +108,7 @@ def var(x, axis: Axes = None, correction: float = 1, keepdims: bool = False):
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, correction=1, keepdims=False:
            _deviation(g / _nonzero(y), x, axis, correction, keepdims))
-def std(x, axis: Axes = None, correction: float = 1, keepdims: bool = False):
+def std(x: Tensor, axis: Axes = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Return the standard deviation, the root of `var`; where it is 0, so is its gradient."""
     return xp.std(x, axis, ddof=correction, keepdims=keepdims)
 
@@ -173,7 +173,7 @@ def _logsumexp_vjp(g, y, x, axis=None, keepdims=False):
 
 @axis_or_dim
 @primitive(_logsumexp_vjp)
-def logsumexp(x, axis: Axes = None, keepdims: bool = False):
+def logsumexp(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return log(sum(exp(x))) over some axes, or over all, without overflow.
 
     Examples
@@ -232,7 +232,7 @@ def prod(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None: reshape(flip(cumsum(flip(g, axis), axis), axis), x.shape))
-def cumsum(x, axis: int | None = None):
+def cumsum(x: Tensor, axis: int | None = None) -> Tensor:
     """Return the sum of the elements so far along an axis, or of the flattened x.
 
     Examples
@@ -280,42 +280,42 @@ def cumprod(x: Tensor, axis: int | None = None) -> Tensor:
 
 @axis_or_dim
 @primitive()
-def all(x, axis: Axes = None, keepdims: bool = False):
+def all(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return whether all elements are true, or not 0."""
     return xp.all(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
-def any(x, axis: Axes = None, keepdims: bool = False):
+def any(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return whether at least one element is true, or not 0."""
     return xp.any(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
-def count_nonzero(x, axis: Axes = None, keepdims: bool = False):
+def count_nonzero(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return how many elements are true, or not 0."""
     return (x != 0).sum(axis, None, None, keepdims)
 
 
 @axis_or_dim
 @primitive()
-def argmax(x, axis: int | None = None, keepdims: bool = False):
+def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Return the index of the first largest element along an axis, or in the flattened x. A NaN is it."""
     return xp.argmax(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
-def argmin(x, axis: int | None = None, keepdims: bool = False):
+def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Return the index of the first smallest element along an axis, or in the flattened x. A NaN is it."""
     return xp.argmin(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive()
-def argsort(x, axis: int = -1, descending: bool = False):
+def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """Return the indices that put x in order along an axis. Equal elements keep theirs; NaN is largest."""
     if not descending:
         return xp.argsort(x, axis, kind="stable")
@@ -347,14 +347,14 @@ def _share(g, y, x, axis=None, keepdims=False):
 
 @axis_or_dim
 @primitive(_share)
-def amax(x, axis: Axes = None, keepdims: bool = False):
+def amax(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the largest element over some axes, or over all; equal ones share its gradient."""
     return xp.amax(x, axis, keepdims=keepdims)
 
 
 @axis_or_dim
 @primitive(_share)
-def amin(x, axis: Axes = None, keepdims: bool = False):
+def amin(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the smallest element over some axes, or over all; equal ones share its gradient."""
     return xp.amin(x, axis, keepdims=keepdims)
 

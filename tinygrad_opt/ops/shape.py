@@ -208,7 +208,7 @@ def movedim(x: Tensor, source: int | tuple[int, ...], destination: int | tuple[i
 
 
 @primitive(lambda g, y, x, shape: g, view=True)
-def broadcast_to(x, shape: tuple[int, ...]):
+def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return x repeated to a shape, without a copy; the engine sums the gradient back."""
     return xp.broadcast_to(x, shape)
 
@@ -317,14 +317,14 @@ def repeat_interleave(x: Tensor, repeats: Any, axis: int | None = None) -> Tenso
 
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None: flip(g, axis), view=True)
-def flip(x, axis: Axes = None):
+def flip(x: Tensor, axis: Axes = None) -> Tensor:
     """Return x in reverse order along some axes, or all."""
     return xp.flip(x, axis)
 
 
 @axis_or_dim
 @primitive(lambda g, y, x, shifts, axis=None: roll(g, _opposite(shifts), axis))
-def roll(x, shifts: int | tuple[int, ...], axis: Axes = None):
+def roll(x: Tensor, shifts: int | tuple[int, ...], axis: Axes = None) -> Tensor:
     """Return x shifted along some axes, or as if flat; what leaves at the end comes in at the start.
 
     Examples

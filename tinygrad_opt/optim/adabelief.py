@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -98,7 +99,7 @@ class AdaBelief(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       weight_decouple=weight_decouple, rectify=rectify, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]):
+    def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group, made of its decay and its step."""
         make = amsgrad if group["amsgrad"] else plain
         decay = decoupled if group["weight_decouple"] else l2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..rule import maximum, minimum, sqrt
@@ -78,6 +79,6 @@ class AdaBound(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, final_lr=final_lr, gamma=gamma, eps=eps,
                                       weight_decay=weight_decay, amsbound=amsbound, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]):
+    def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group: with or without the running maximum."""
         return amsbound if group["amsbound"] else adabound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -65,6 +66,6 @@ class AggMo(Optimizer):
                  weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]):
+    def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group, with a buffer for each of its betas."""
         return aggmo(len(group["betas"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt
@@ -74,7 +75,7 @@ class NAdam(Optimizer):
                                       maximize=maximize, momentum_decay=momentum_decay,
                                       decoupled_weight_decay=decoupled_weight_decay))
 
-    def rule_for(self, group: dict[str, Any]):
+    def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group: with decay coupled or decoupled."""
         return nadamw if group["decoupled_weight_decay"] else nadam_l2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .optimizer import Optimizer
@@ -73,6 +74,6 @@ class SGD(Optimizer):
             raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening = 0, got momentum {group['momentum']} "
                              f"and dampening {group['dampening']}")
 
-    def rule_for(self, group: dict[str, Any]):
+    def rule_for(self, group: dict[str, Any]) -> Callable:
         """Return the rule for a group: plain, heavy ball or Nesterov."""
         return plain if not group["momentum"] else nesterov if group["nesterov"] else heavy_ball
