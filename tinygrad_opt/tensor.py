@@ -410,10 +410,11 @@ class Op:
     def plan(self, tensors: int, grads: int, count: int) -> Plan | None:
         """Return what to keep when `tensors` and `grads` are the bit sets of such arguments; None for nothing."""
         wanted = [(k, vjp) for k in range(count) if grads >> k & 1 and (vjp := self.vjp(k)) is not None]
-        needs = set().union(*(mentioned(vjp, count) for _, vjp in wanted) if self.each is None else
-                            [mentioned(self.each, count, skip=1)])
-        if self.common is not None:
-            needs |= mentioned(self.common, count)
+        read = [vjp for _, vjp in wanted] if self.each is None else []
+        read += [vjp.raw for vjp in read if hasattr(vjp, "raw")] + ([] if self.common is None else [self.common])
+        needs = set().union(*(mentioned(vjp, count) for vjp in read))
+        if self.each is not None:
+            needs |= mentioned(self.each, count, skip=1)
         plan = Plan(tuple(k for k, _ in wanted), tuple(vjp for _, vjp in wanted),
                     tuple((getattr(vjp, "raw", vjp), hasattr(vjp, "raw") and "out" in signature(vjp.raw).parameters)
                           for _, vjp in wanted),

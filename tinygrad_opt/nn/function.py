@@ -61,7 +61,7 @@ def module_of(function: Callable, name: str, inputs: int | None = None,
     >>> tg.nn.LeakyReLU(0.1)(tg.tensor([-10.0, 10.0])).tolist()
     [-1.0, 10.0]
     """
-    arguments = list(signature(function).parameters.values())
+    arguments = [argument.replace(annotation=Argument.empty) for argument in signature(function).parameters.values()]
     if inputs is None:
         inputs = sum(argument.default is Argument.empty for argument in arguments)
     options = tuple(argument.name for argument in arguments[inputs:])
