@@ -352,28 +352,30 @@ clip = clamp
 # ---- questions: answered in booleans, without gradient ----------------------------------------------------
 
 
-def _question(function, doc):
+def _question(name: str, doc: str):
     """An op without gradient from one of the array namespace's own functions."""
+    function = getattr(xp, name)
+
     def op(a, *others):
         return function(a, *others)
-    op.__name__, op.__doc__ = function.__name__, doc
+    op.__name__, op.__doc__ = name, doc
     return primitive()(op)
 
 
-eq, ne = _question(xp.equal, "Return a == b."), _question(xp.not_equal, "Return a != b.")
-lt, le = _question(xp.less, "Return a < b."), _question(xp.less_equal, "Return a <= b.")
-gt, ge = _question(xp.greater, "Return a > b."), _question(xp.greater_equal, "Return a >= b.")
-isnan = _question(xp.isnan, "Return whether each element is NaN.")
-isinf = _question(xp.isinf, "Return whether each element is infinite.")
-isfinite = _question(xp.isfinite, "Return whether each element is neither NaN nor infinite.")
-logical_and = _question(xp.logical_and, "Return whether both are true.")
-logical_or = _question(xp.logical_or, "Return whether at least one is true.")
-logical_xor = _question(xp.logical_xor, "Return whether exactly one is true.")
-logical_not = _question(xp.logical_not, "Return whether x is false.")
-bitwise_and = _question(xp.bitwise_and, "Return a & b.")
-bitwise_or = _question(xp.bitwise_or, "Return a | b.")
-bitwise_xor = _question(xp.bitwise_xor, "Return a ^ b.")
-bitwise_not = _question(xp.invert, "Return ~x.")
+eq, ne = _question("equal", "Return a == b."), _question("not_equal", "Return a != b.")
+lt, le = _question("less", "Return a < b."), _question("less_equal", "Return a <= b.")
+gt, ge = _question("greater", "Return a > b."), _question("greater_equal", "Return a >= b.")
+isnan = _question("isnan", "Return whether each element is NaN.")
+isinf = _question("isinf", "Return whether each element is infinite.")
+isfinite = _question("isfinite", "Return whether each element is neither NaN nor infinite.")
+logical_and = _question("logical_and", "Return whether both are true.")
+logical_or = _question("logical_or", "Return whether at least one is true.")
+logical_xor = _question("logical_xor", "Return whether exactly one is true.")
+logical_not = _question("logical_not", "Return whether x is false.")
+bitwise_and = _question("bitwise_and", "Return a & b.")
+bitwise_or = _question("bitwise_or", "Return a | b.")
+bitwise_xor = _question("bitwise_xor", "Return a ^ b.")
+bitwise_not = _question("invert", "Return ~x.")
 
 # ---- types and copies -------------------------------------------------------------------------------------
 

@@ -1,0 +1,3 @@
+"""See cupyx."""
+
+from . import special  # noqa: F401
