@@ -12,7 +12,7 @@ from __future__ import annotations
 import dis
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import update_wrapper
 from inspect import signature
@@ -522,37 +522,42 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, common: Call
                 plan = record.plan(tensors, grads, len(args))
             if plan is None:
                 return y
-            node = Node()
-            node.op, node.plan, node.kwargs, node.shape, node.dtype, node.serial, node._hooks = (
-                record, plan, kwargs, data.shape, data.dtype, next(serial), None)
-            node.parents = parents = []
-            for k in plan.wanted:
-                a = args[k]
-                parents.append(a._node or a)
-            node.versions, stamp = [], 0            # versions only grow: their sum stays if and only if each does
-            versions = node.versions
-            for k in plan.watched:
-                version = args[k]._version
-                versions.append(version)
-                stamp += version[0]
-            if plan.keeps_y:
-                node.y = data
-                versions.append(y._version)
-                stamp += y._version[0]
-            else:
-                node.y = None
-            node.stamp = stamp
-            if plan.droppable:
-                args = list(args)
-                for k in plan.droppable:
-                    args[k] = raw[k] = args[k]._node or args[k]
-            node.args, node.raw = args, raw
-            y._node, y._requires_grad = node, True
+            y._node, y._requires_grad = _node(record, plan, args, raw, kwargs, y), True
             return y
 
         op.op = record
         return update_wrapper(op, forward)
     return wrap
+
+
+def _node(op: Op, plan: Plan, args: Sequence[Any], raw: list[Any], kwargs: dict[str, Any], y: Tensor) -> Node:
+    """Return the record of a call: of its arguments and its result, what the plan says is needed."""
+    node, data = Node(), y._data
+    node.op, node.plan, node.kwargs, node.shape, node.dtype, node.serial, node._hooks = (
+        op, plan, kwargs, data.shape, data.dtype, next(serial), None)
+    node.parents = parents = []
+    for k in plan.wanted:
+        a = args[k]
+        parents.append(a._node or a)
+    node.versions = versions = []
+    stamp = 0                                       # versions only grow: their sum stays if and only if each does
+    for k in plan.watched:
+        version = args[k]._version
+        versions.append(version)
+        stamp += version[0]
+    if plan.keeps_y:
+        node.y = data
+        versions.append(y._version)
+        stamp += y._version[0]
+    else:
+        node.y = None
+    node.stamp = stamp
+    if plan.droppable:
+        args = list(args)
+        for k in plan.droppable:
+            args[k] = raw[k] = args[k]._node or args[k]
+    node.args, node.raw = args, raw
+    return node
 
 
 def _by_position(forward: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
