@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from _papers import BATCH, CURVATURE, LOSS
 
 import tinygrad_opt as tg
 from tinygrad_opt import optim
+from tinygrad_opt.language import REDUCTIONS
 
 # Every optimizer with options that reach each of its rules.
 TABLE = [
@@ -46,6 +48,21 @@ TABLE = [
     ("QHAdam", dict(nus=(0.7, 1.0), weight_decay=0.1, decouple_weight_decay=True)),
     ("AggMo", {}), ("AggMo", dict(betas=(0.9,))),
     ("AggMo", dict(betas=tuple(k / 11 for k in range(11)), weight_decay=0.1)),
+    ("LARS", {}), ("LARS", dict(trust_coefficient=0.02, weight_decay=0.1, dampening=0.2, eps=1e-3)),
+    ("LARS", dict(trust_coefficient=0.02, nesterov=True)), ("LARS", dict(momentum=0)),
+    ("LARS", dict(trust_coefficient=0.02, exclude_1d=True)),
+    ("LAMB", {}), ("LAMB", dict(weight_decay=0.1, betas=(0.5, 0.6), max_grad_norm=0.5)),
+    ("LAMB", dict(bias_correction=False, trust_clip=True)),
+    ("NovoGrad", {}), ("NovoGrad", dict(betas=(0.5, 0.6), weight_decay=0.1, eps=1e-3)),
+    ("PolyakSGD", {}), ("PolyakSGD", dict(f_star=1.0, eps=0.1)),
+    ("DoG", {}), ("DoG", dict(reps_rel=0.01, eps=1e-3, weight_decay=0.1)),
+    ("DAdaptSGD", {}), ("DAdaptSGD", dict(momentum=0.5, weight_decay=0.1, d0=0.01, growth_rate=1.5)),
+    ("DAdaptAdam", {}), ("DAdaptAdam", dict(use_bias_correction=True, decouple=True, weight_decay=0.1, d0=0.01)),
+    ("DAdaptAdam", dict(weight_decay=0.1, growth_rate=1.5, d0=0.01)),
+    ("Prodigy", {}), ("Prodigy", dict(use_bias_correction=True, decouple=False, weight_decay=0.1, d0=0.01)),
+    ("Prodigy", dict(safeguard_warmup=True, beta3=0.9, d_coef=0.5, growth_rate=1.5, weight_decay=0.1, d0=0.01)),
+    ("SophiaG", {}), ("SophiaG", dict(betas=(0.5, 0.6), rho=1e-3, weight_decay=0)),
+    ("SophiaH", {}), ("SophiaH", dict(gamma=0.5, clip_threshold=0.3, weight_decay=0.1)),
 ]
 NAMES = list(dict(TABLE))
 
@@ -60,13 +77,35 @@ def each_of(names):
     return pytest.mark.parametrize("name, options", rows, ids=[label(*row) for row in rows])
 
 
-each = each_of(NAMES)
-each_name = pytest.mark.parametrize("name", NAMES)
 SHAPES = [(), (3,), (4, 5), (2, 3, 2, 2), (0, 3)]
 
 
 def make(name, options, params, lr=0.05):
-    return getattr(optim, name)(params, lr=lr, **options)
+    return getattr(optim, name)(params, **{"max_lr" if name == "PolyakSGD" else "lr": lr, **options})
+
+
+def step(optimizer, loss=LOSS):
+    """Take a step, with what some optimizers must be told beside gradients."""
+    name = type(optimizer).__name__
+    if name == "SophiaG":
+        optimizer.update_hessian()
+        return optimizer.step(bs=BATCH)
+    if name == "SophiaH":
+        learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        optimizer.update_hessian(lambda: CURVATURE / 2 * sum((p ** 2).sum() for p in learned))
+    return optimizer.step(lambda: loss) if name == "PolyakSGD" else optimizer.step()
+
+
+def rule_of(name, options):
+    return make(name, options, [tg.ones(2, 2, requires_grad=True)])._rule(0)
+
+
+# A step of these looks at a whole tensor, or at all of them; that of the others at one element after the other.
+WHOLE = {name for name, options in TABLE if rule_of(name, options).matrix or rule_of(name, options).reductions}
+TOGETHER = {name for name, options in TABLE
+            if any(REDUCTIONS[kind].everywhere for kind in rule_of(name, options).reductions.values())}
+each = each_of(NAMES)
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
 def parameters(dtype="float64", seed=0):
@@ -74,13 +113,13 @@ def parameters(dtype="float64", seed=0):
     return [tg.Tensor(np.asarray(random.standard_normal(s)).astype(dtype), requires_grad=True) for s in SHAPES]
 
 
-def run(optimizer, params, steps=20, seed=1):
+def run(optimizer, params, steps=20, seed=1, drift=0.0):
     """Steps with the same random gradients for whoever asks with the same seed."""
     random = np.random.default_rng(seed)
     for _ in range(steps):
         for p in params:
-            p.grad = tg.Tensor(np.asarray(random.standard_normal(p.shape)).astype(p.dtype))
-        optimizer.step()
+            p.grad = tg.Tensor(np.asarray(drift + random.standard_normal(p.shape)).astype(p.dtype))
+        step(optimizer)
     return [p.numpy().copy() for p in params]
 
 
@@ -91,6 +130,5 @@ def same(a, b):
 
 def rules():
     """Return every rule of the table, read, by a name of its own."""
-    p = tg.ones(1, requires_grad=True)
-    read = [make(name, {**options, "maximize": False}, [p])._rule(0) for name, options in TABLE]
+    read = [rule for row in TABLE if not (rule := rule_of(row[0], {**row[1], "maximize": False})).matrix]
     return {f"{rule.name}_{k}": rule for k, rule in enumerate(dict.fromkeys(read))}

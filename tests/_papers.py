@@ -267,9 +267,134 @@ def aggmo(x, grads, lr, betas=(0, 0.9, 0.99), weight_decay=0):
     return x
 
 
-PAPERS = {
-    "SGD": sgd, "ASGD": asgd, "Adagrad": adagrad, "Adadelta": adadelta, "RMSprop": rmsprop, "Rprop": rprop,
-    "Adam": adam, "AdamW": adamw, "Adamax": adamax, "NAdam": nadam, "RAdam": radam, "AdaBelief": adabelief,
-    "Yogi": yogi, "Lion": lion, "Signum": signum, "Adan": adan, "AdEMAMix": ademamix, "MADGRAD": madgrad,
-    "ADOPT": adopt, "AdaBound": adabound, "QHM": qhm, "QHAdam": qhadam, "AggMo": aggmo,
-}
+def sign(x):
+    return (x > 0) - (x < 0)
+
+
+def lars(x, grads, lr, momentum=0.9, weight_decay=0.0, dampening=0.0, trust_coefficient=0.001, eps=1e-8,
+         nesterov=False, exclude_1d=False):
+    b = None
+    for g in grads:
+        d = g + weight_decay * x
+        if x and g and not exclude_1d:
+            d *= trust_coefficient * abs(x) / (abs(g) + weight_decay * abs(x) + eps)
+        b = d if b is None else momentum * b + (1 - dampening) * d
+        x -= lr * (d + momentum * b if nesterov else b if momentum else d)
+    return x
+
+
+def lamb(x, grads, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, bias_correction=True, max_grad_norm=math.inf,
+         trust_clip=False):
+    m = v = 0.0
+    for t, g in enumerate(grads, start=1):
+        g /= max(1, abs(g) / max_grad_norm)
+        m += (1 - betas[0]) * (g - m)
+        v += (1 - betas[1]) * (g * g - v)
+        c1, c2 = (1 - math.pow(beta, t) if bias_correction else 1 for beta in betas)
+        u = m / c1 / (math.sqrt(v / c2) + eps) + weight_decay * x
+        ratio = abs(x) / abs(u) if x and u else 1
+        x -= lr * (min(ratio, 1) if trust_clip else ratio) * u
+    return x
+
+
+def novograd(x, grads, lr, betas=(0.9, 0.25), eps=1e-8, weight_decay=0.0):
+    m = v = 0.0
+    for t, g in enumerate(grads):
+        v = betas[1] * v + (1 - betas[1]) * g * g if t else g * g
+        m = betas[0] * m + g / (math.sqrt(v) + eps) + weight_decay * x
+        x -= lr * m
+    return x
+
+
+LOSS = 2.5                          # what every step is told
+
+
+def polyaksgd(x, grads, lr, f_star=0.0, eps=0.0):
+    for g in grads:
+        if g * g + eps > 2.0 ** -52:
+            x -= min(lr, (LOSS - f_star) / (g * g + eps)) * g
+    return x
+
+
+def dog(x, grads, lr, reps_rel=1e-6, eps=1e-8, weight_decay=0.0):
+    start, distance, total = x, reps_rel * (1 + abs(x)), 0.0
+    for g in grads:
+        g += weight_decay * x
+        distance, total = max(distance, abs(x - start)), total + g * g
+        x -= lr * distance / math.sqrt(total + eps) * g
+    return x
+
+
+def dadaptsgd(x, grads, lr, momentum=0.0, weight_decay=0, d0=1e-6, growth_rate=math.inf):
+    start, d, s, inner, first = x, d0, 0.0, 0.0, abs(grads[0])
+    for g in grads:
+        g += weight_decay * x
+        inner += d * lr / first * g * s
+        s += d * lr / first * g
+        d = max(d, min(2 * inner / abs(s), d * growth_rate))
+        x = momentum * x + (1 - momentum) * (start - s)
+    return x
+
+
+def rate_correction(t, betas, use):
+    return math.sqrt(1 - math.pow(betas[1], t)) / (1 - math.pow(betas[0], t)) if use else 1
+
+
+def dadaptadam(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decouple=False, use_bias_correction=False,
+               d0=1e-6, growth_rate=math.inf):
+    d, m, v, s, inner, b = d0, 0.0, 0.0, 0.0, 0.0, math.sqrt(betas[1])
+    for t, g in enumerate(grads, start=1):
+        rate = d * lr * rate_correction(t, betas, use_bias_correction)
+        x, g = decayed(x, g, rate, weight_decay, decouple)
+        inner = b * inner + (1 - b) * rate * g * s / (math.sqrt(v) + eps)
+        m += (1 - betas[0]) * (rate * g - m)
+        v += (1 - betas[1]) * (g * g - v)
+        s += (1 - b) * (rate * g - s)
+        d = max(d, min(inner / ((1 - b) * abs(s)), d * growth_rate))
+        x -= m / (math.sqrt(v) + eps)
+    return x
+
+
+def prodigy(x, grads, lr, betas=(0.9, 0.999), beta3=None, eps=1e-8, weight_decay=0, decouple=True,
+            use_bias_correction=False, safeguard_warmup=False, d0=1e-6, d_coef=1.0, growth_rate=math.inf):
+    start, d, d_max, m, v, s, inner = x, d0, d0, 0.0, 0.0, 0.0, 0.0
+    b = math.sqrt(betas[1]) if beta3 is None else beta3
+    for t, g in enumerate(grads, start=1):
+        rate, old = d * lr * rate_correction(t, betas, use_bias_correction), x
+        x, g = decayed(x, g, rate, weight_decay, decouple)
+        inner = b * inner + d / d0 * rate * g * (start - old)
+        m += (1 - betas[0]) * (d * g - m)
+        v += (1 - betas[1]) * (d * d * g * g - v)
+        s = b * s + d / d0 * (d if safeguard_warmup else rate) * g
+        d_hat = d_coef * inner / abs(s)
+        d = max(d, d_hat) if d == d0 else d
+        d_max = max(d_max, d_hat)
+        d = min(d_max, d * growth_rate)
+        x -= rate * m / (math.sqrt(v) + d * eps)
+    return x
+
+
+BATCH = 5                           # what SophiaG is told
+
+
+def sophiag(x, grads, lr, betas=(0.965, 0.99), rho=0.04, weight_decay=0.1):
+    m = h = 0.0
+    for g in grads:
+        h += (1 - betas[1]) * (g * g - h)
+        x *= 1 - lr * weight_decay
+        m += (1 - betas[0]) * (g - m)
+        x -= lr * sign(m) * min(1, abs(m) / (rho * BATCH * h + 1e-15))
+    return x
+
+
+CURVATURE = 3.0                     # of what SophiaH is told
+
+
+def sophiah(x, grads, lr, betas=(0.965, 0.99), eps=1e-8, gamma=0.01, clip_threshold=1.0, weight_decay=0.0):
+    m = h = 0.0
+    for t, g in enumerate(grads, start=1):
+        h += (1 - betas[1]) * (CURVATURE - h)
+        m += (1 - betas[0]) * (g - m)
+        u = m / (1 - math.pow(betas[0], t)) / max(gamma * h, eps)
+        x -= lr * (max(min(u, clip_threshold), -clip_threshold) + weight_decay * x)
+    return x

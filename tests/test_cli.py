@@ -12,6 +12,7 @@ import pytest
 
 import tinygrad_opt as tg
 from tinygrad_opt.cli import main
+from tinygrad_opt.train import optimizers
 
 
 def run(*arguments):
@@ -98,7 +99,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
         assert_same_run(tmp_path / "a", tmp_path / "c")
 
 
-@pytest.mark.parametrize("optimizer", [name.lower() for name in tg.optim.OPTIMIZERS])
+@pytest.mark.parametrize("optimizer", list(optimizers()))
 def test_every_optimizer_by_name(tmp_path, optimizer):
     assert main(["train", "digits", "--model", "linear", "--optimizer", optimizer, "--epochs", "1", "--lr", "0.01",
                  "--out", str(tmp_path / "run")]) == 0

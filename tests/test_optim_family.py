@@ -1,64 +1,11 @@
-"""The family tree of the elementwise optimizers, their errors, and what is special about some."""
+"""The errors of the elementwise optimizers, and what is special about some."""
 
 import numpy as np
 import pytest
-from _optimizers import each, make, parameters, run, same
+from _optimizers import NAMES, WHOLE, each_of, make, parameters, same
 
 import tinygrad_opt as tg
 from tinygrad_opt import optim
-from tinygrad_opt.rule import sqrt
-
-
-@optim.from_rule(lr=1e-3, alpha=0.99, eps=1e-8)
-def CorrectedRMSprop(p, g, v, t, lr, alpha, eps):
-    v = alpha * v + (1 - alpha) * g ** 2
-    p = p - lr * g / (sqrt(v / (1 - alpha ** t)) + eps)
-    return p, v
-
-
-@optim.from_rule(lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
-def ConstantNAdam(p, g, m, v, t, lr, beta1, beta2, eps):
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g ** 2
-    m_hat = beta1 * m / (1 - beta1 ** (t + 1)) + (1 - beta1) * g / (1 - beta1 ** t)
-    p = p - lr * m_hat / (sqrt(v / (1 - beta2 ** t)) + eps)
-    return p, m, v
-
-
-# An optimizer with these options is another one with those, exactly or but for rounding.
-EXACT, ROUNDED = 0, 1e-12
-EDGES = [
-    ("ASGD", dict(lambd=0), "SGD", {}, EXACT),
-    ("AggMo", dict(betas=(0,)), "SGD", {}, EXACT),
-    ("AggMo", dict(betas=(0.9,)), "SGD", dict(momentum=0.9), EXACT),
-    ("QHM", dict(momentum=0.9, nu=0), "SGD", {}, EXACT),
-    ("QHM", dict(momentum=0.9, nu=1, lr=0.5), "SGD", dict(momentum=0.9, lr=0.05), ROUNDED),
-    ("QHM", dict(momentum=0.9, nu=0.9, lr=0.5), "SGD", dict(momentum=0.9, nesterov=True, lr=0.05), ROUNDED),
-    ("RAdam", dict(betas=(0, 0.5)), "SGD", {}, EXACT),
-    ("Lion", dict(betas=(0.8, 0.8)), "Signum", dict(momentum=0.8), EXACT),
-    ("Adamax", dict(betas=(0, 0), eps=0), "Signum", dict(momentum=0), ROUNDED),
-    ("Adam", dict(betas=(0, 0.9)), CorrectedRMSprop, dict(alpha=0.9), ROUNDED),
-    ("QHAdam", {}, "Adam", {}, EXACT),
-    ("QHAdam", dict(nus=(0, 1)), "Adam", dict(betas=(0, 0.999)), EXACT),
-    ("Adan", dict(betas=(0.9, 0, 0.99)), "Adam", dict(betas=(0.9, 0.99)), EXACT),
-    ("AdEMAMix", dict(alpha=0), "Adam", {}, ROUNDED),
-    ("AdEMAMix", dict(alpha=0, weight_decay=0.1), "AdamW", dict(weight_decay=0.1), ROUNDED),
-    ("AdaBound", dict(gamma=1e-15, eps=0), "Adam", dict(eps=0), ROUNDED),
-    ("AdaBound", dict(gamma=1e-15, eps=0, amsbound=True), "Adam", dict(eps=0, amsgrad=True), ROUNDED),
-    ("NAdam", dict(momentum_decay=1e9), ConstantNAdam, {}, ROUNDED),
-    ("NAdam", dict(betas=(0, 0.9)), CorrectedRMSprop, dict(alpha=0.9), ROUNDED),
-]
-
-
-@pytest.mark.parametrize("name, options, other, others, tolerance", EDGES,
-                         ids=[f"{name}-{'-'.join(options)}" for name, options, *_ in EDGES])
-def test_the_family_tree(name, options, other, others, tolerance):
-    def path(cls, options):
-        cls = getattr(optim, cls) if isinstance(cls, str) else cls
-        return run(cls(params := parameters(), **{"lr": 0.05, **options}), params, 50)
-    for a, b in zip(path(name, options), path(other, others)):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
-
 
 ERRORS = [
     ("ASGD", dict(lambd=-1), r"ASGD: lambd must lie in \[0, inf\), got -1"), ("ASGD", dict(t0=-1), "t0"),
@@ -197,7 +144,7 @@ def test_numbers_in_the_state_are_numbers_and_pytorchs_are_read(name):
 
 @pytest.mark.filterwarnings("ignore:.*has become NaN")
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
-@each
+@each_of(set(NAMES) - WHOLE)
 def test_a_bad_gradient_spoils_its_own_entries_only(name, options, bad):
     p, q = weight(2), weight(2)
     one, other = make(name, options, [p]), make(name, options, [q])

@@ -12,6 +12,7 @@ import tinygrad_opt as tg
 from tinygrad_opt import backend
 from tinygrad_opt.backend import numpy as numpy_backend
 from tinygrad_opt.backend.source import cuda_source, numba_source
+from tinygrad_opt.language import REDUCTIONS
 from tinygrad_opt.optim import adam
 from tinygrad_opt.rule import Rule, RuleError, cbrt, exp, isnan, log, maximum, minimum, sign, sqrt, tanh, where
 
@@ -49,13 +50,20 @@ def arrays_for(rule, dtype, n=1001):
     return [{"p": a, "g": a, "v": abs(a) + 10}.get(name, abs(a)) for name, a in zip(rule.arrays, arrays)]
 
 
-def constants_for(rule):
-    return rule.host(*(VALUES.get(name, OTHERWISE) for name in (*rule.options, *rule.memory)))[0]
+def take(compile, rule, dtype, table):
+    """Run all passes of a rule over a table whose rows are one parameter; return what the last one says."""
+    found, given = [], [VALUES.get(name, OTHERWISE) for name in (*rule.options, *rule.memory)]
+    for walk in rule.passes:
+        said = compile(walk, np.dtype(dtype))(table, walk.host(*given, *found)[0])
+        if walk.terms:
+            sums = backend.to_numpy(said).sum(axis=(0, 2))
+            found += [float(REDUCTIONS[rule.reductions[term]].finish(x)) for term, x in zip(walk.terms, sums)]
+    return said
 
 
 def run_numpy(rule, dtype, arrays):
     result = [a.copy() for a in arrays]
-    numpy_backend.compile(rule, np.dtype(dtype))([tuple(result)], constants_for(rule))
+    take(numpy_backend.compile, rule, dtype, [tuple(result)])
     return result
 
 
@@ -68,9 +76,9 @@ def test_reads_states_memory_and_options():
 
 def test_hoists_what_touches_no_array():
     rule = Rule(adam.adamw)
-    assert "c0 = 1 - lr * weight_decay" in rule.host_source
-    assert rule.lines("c")[0] == ("p", "p * c0")
-    assert "beta" not in rule.numpy()
+    assert "c0 = 1 - lr * weight_decay" in rule.passes[-1].host_source
+    assert rule.passes[-1].lines("c")[0] == ("p", "p * c0")
+    assert "beta" not in rule.passes[-1].numpy()
 
 
 @each_rule
@@ -95,9 +103,9 @@ def test_this_backend_equals_numpy(rule, dtype):
     arrays = arrays_for(rule, dtype)
     expected = run_numpy(rule, dtype, arrays)
     mine = [backend.asarray(a.copy()) for a in arrays]
-    backend.compile(rule, np.dtype(dtype))(backend.table([tuple(mine)]), constants_for(rule))
+    take(backend.compile, rule, dtype, backend.table([tuple(mine)]))
     for a, b in zip(expected, mine):
-        if backend.name == "cupy" or "cbrt" in rule.numpy():
+        if backend.name == "cupy" or "cbrt" in rule.passes[-1].numpy():
             ulp = np.finfo(dtype).eps
             np.testing.assert_allclose(backend.to_numpy(b), a, rtol=100 * ulp, atol=4 * ulp)
         else:
@@ -109,7 +117,7 @@ def test_functions_of_the_c_library_agree_to_an_ulp():
     arrays = arrays_for(rule, "float64")
     expected = run_numpy(rule, "float64", arrays)
     mine = [backend.asarray(a.copy()) for a in arrays]
-    backend.compile(rule, np.dtype("float64"))(backend.table([tuple(mine)]), constants_for(rule))
+    take(backend.compile, rule, "float64", backend.table([tuple(mine)]))
     for a, b in zip(expected, mine):
         np.testing.assert_allclose(backend.to_numpy(b), a, rtol=1e-14, atol=1e-14)
 
@@ -131,32 +139,40 @@ static void atomicMin(int* place, int value) { *place = std::min(*place, value);
 def test_cuda_text_compiled_as_cpp_agrees_to_a_few_ulp(dtype, tmp_path):
     """The kernel itself, with its table: blocks and threads are two loops around it."""
     rules = {**RULES, "transcendental": Rule(transcendental)}
-    real = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    walks = {walk: f"{key}_{k}" for key, rule in rules.items() for k, walk in enumerate(rule.passes)}
     text = CPP
-    for key, rule in rules.items():
-        arguments = ", ".join(["table", "spoilt", *(f"constants[{k}]" for k in range(len(rule.constants)))])
-        source = cuda_source(rule, np.dtype(dtype)).replace('extern "C"', "")         # which no namespace keeps apart
+    for walk, key in walks.items():
+        arguments = ["table", "out", *(["constants"] if walk.rule.each else
+                                       [f"constants[{k}]" for k in range(len(walk.constants))])]
+        source = cuda_source(walk, np.dtype(dtype)).replace('extern "C"', "")         # which no namespace keeps apart
         text += f"namespace {key}_space {{\n{source}\n}}\n"
-        text += f"""extern "C" void run_{key}(const long long* table, int rows, int threads, int* spoilt,
-            const {key}_space::real* constants) {{
+        text += f"""extern "C" void run_{key}(const long long* table, int rows, int threads,
+            {"double" if walk.terms else "int"}* out, const double* constants) {{
             blockDim.x = threads;
             for (blockIdx.x = 0; blockIdx.x < rows; blockIdx.x++)
                 for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)
-                    {key}_space::{rule.name}({arguments}); }}\n"""
+                    {key}_space::{walk.name}({", ".join(arguments)}); }}\n"""
     (tmp_path / "kernels.cpp").write_text(text)
     subprocess.run(["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-o", tmp_path / "kernels.so",
                     tmp_path / "kernels.cpp"], check=True)
-    library = ctypes.CDLL(str(tmp_path / "kernels.so"))
+    library, threads = ctypes.CDLL(str(tmp_path / "kernels.so")), 7
+
+    def compile(walk, dtype):
+        def run(table, constants):
+            out = np.zeros((len(table), len(walk.terms), threads)) if walk.terms else np.array([len(table)], np.int32)
+            constants = np.array([constants] * len(table) if walk.rule.each else constants, np.float64)
+            getattr(library, f"run_{walks[walk]}")(
+                *(ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else a
+                  for a in (table, len(table), threads, out, constants)))
+            return out
+        return run
     for key, rule in rules.items():
         arrays = arrays_for(rule, dtype)
         expected = run_numpy(rule, dtype, arrays)
         mine = [a.copy() for a in arrays]
         cuts = [(0, 400), (400, 1001)]
         table = np.array([[*(a[i:j].ctypes.data for a in mine), j - i] for i, j in cuts], dtype=np.int64)
-        constants, spoilt = np.array(constants_for(rule), dtype), np.array([len(cuts)], np.int32)
-        getattr(library, f"run_{key}")(
-            table.ctypes.data_as(ctypes.POINTER(ctypes.c_longlong)), len(cuts), 7,
-            spoilt.ctypes.data_as(ctypes.POINTER(ctypes.c_int)), constants.ctypes.data_as(ctypes.POINTER(real)))
+        spoilt = take(compile, rule, dtype, table)
         for a, b in zip(expected, mine):
             ulp = np.finfo(dtype).eps
             np.testing.assert_allclose(b, a, rtol=8 * ulp, atol=8 * ulp, err_msg=key)
@@ -170,7 +186,7 @@ def test_a_bad_gradient_spoils_its_own_entries_only(spoiler):
     clean = run_numpy(rule, "float32", arrays)
     arrays[1][3] = spoiler
     mine = [backend.asarray(a.copy()) for a in arrays]
-    spoilt = backend.compile(rule, np.dtype("float32"))(backend.table([tuple(mine)]), constants_for(rule))
+    spoilt = take(backend.compile, rule, "float32", backend.table([tuple(mine)]))
     others = np.arange(10) != 3
     np.testing.assert_allclose(backend.to_numpy(mine[0])[others], clean[0][others], rtol=1e-6)
     assert np.isnan(backend.to_numpy(mine[0])[3])
@@ -183,7 +199,7 @@ def test_maximum_and_minimum_keep_nan():
         return p
     rule = Rule(clipped)
     p, g = backend.asarray(np.zeros(3)), backend.asarray(np.array([np.nan, 5.0, -5.0]))
-    backend.compile(rule, np.dtype("float64"))(backend.table([(p, g)]), rule.host(1.0)[0])
+    backend.compile(rule.passes[-1], np.dtype("float64"))(backend.table([(p, g)]), rule.passes[-1].host(1.0)[0])
     np.testing.assert_array_equal(backend.to_numpy(p), [np.nan, 2.0, -2.0])
 
 
@@ -202,7 +218,7 @@ def test_a_called_rule_leaves_the_callers_names_alone():
     rule = Rule(outer)
     expected = outer(1.0, 3.0, 0.5, 0.0, 0.1)
     arrays = [np.array([x]) for x in (1.0, 3.0, 0.5, 0.0)]
-    numpy_backend.compile(rule, np.dtype("float64"))([tuple(arrays)], rule.host(0.1)[0])
+    numpy_backend.compile(rule.passes[-1], np.dtype("float64"))([tuple(arrays)], rule.passes[-1].host(0.1)[0])
     assert [arrays[k].item() for k in (0, 2, 3)] == pytest.approx(expected, rel=1e-15)
     assert arrays[3].item() == 3.0
 
@@ -226,7 +242,7 @@ def test_a_call_reads_as_if_its_lines_stood_there():
         "m₁ ← m", "m₁ ← β·m₁ + (1 − β)·m", "m ← m₁",
         "p ← p − lr·m"]
     arrays = [np.array([x]) for x in (1.0, 3.0, 0.5)]
-    numpy_backend.compile(rule, np.dtype("float64"))([tuple(arrays)], rule.host(0.1, 0.25)[0])
+    numpy_backend.compile(rule.passes[-1], np.dtype("float64"))([tuple(arrays)], rule.passes[-1].host(0.1, 0.25)[0])
     assert [arrays[k].item() for k in (0, 2)] == pytest.approx(outer(1.0, 3.0, 0.5, 0.1, 0.25), rel=1e-15)
 
 
@@ -285,6 +301,19 @@ def calls(p, g, lr):
     return p
 
 
+HALF = 0.5
+
+
+def unknown(p, g, lr):
+    p = p - HALF * lr * g
+    return p
+
+
+def nested(p, g, lr):
+    p = p - lr * two(g)
+    return p
+
+
 def forgets(p, g, lr):
     p = p - lr * g
 
@@ -305,7 +334,8 @@ def reserved(p, g, lr):
 
 
 @pytest.mark.parametrize("function, words", [
-    (loops, "cannot read `for"), (chooses, "cannot read `p if g > 0 else -p`"), (calls, "a rule may call sqrt"),
+    (loops, "cannot read `for"), (chooses, "cannot read `p if g > 0 else -p`"), (calls, "a rule may call"), (unknown, "does not know HALF"),
+    (nested, "on a line of their own"),
     (forgets, "without `return p"), (takes_one, "two returns (g, h), which does not fit (g)"),
     (renames, "returns p first"), (computes, "by name"), (reserved, "double is taken"),
     (lambda p, g: p, "def"), (len, "source"),
@@ -318,5 +348,5 @@ def test_what_cannot_be_read_says_why(function, words):
 
 def test_numba_source_has_no_bare_literal():
     """An int or float beside a float32 would make the loop run in float64."""
-    body = numba_source(Rule(everything), np.dtype("float32")).split("for _i in range(_length):")[1]
+    body = numba_source(Rule(everything).passes[-1], np.dtype("float32")).split("for _i in range(_length):")[1]
     assert not any(character.isdigit() and before in " (" for before, character in zip(body, body[1:]))

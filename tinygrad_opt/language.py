@@ -10,6 +10,7 @@ import ast
 import math
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy
@@ -56,18 +57,65 @@ FUNCTIONS = {
                       r"\left({1}\;\mathrm{{if}}\;{0}\;\mathrm{{else}}\;{2}\right)"),
 }
 
+class Reduction(NamedTuple):
+    """A sum over all elements that a rule may ask for: of one parameter or, `everywhere`, of all together."""
+
+    term: Callable[..., Any]      # from arrays to what is summed, in double precision
+    finish: Callable[..., Any]    # from the sum to the result
+    everywhere: bool
+    latex: str
+    text: str
+
+
+def _twice(x: Any) -> Any:
+    return numpy.multiply(x, x, dtype=numpy.float64)
+
+
+def _product(a: Any, b: Any) -> Any:
+    return numpy.multiply(a, b, dtype=numpy.float64)
+
+
+def _itself(x: Any) -> Any:
+    return numpy.multiply(x, 1, dtype=numpy.float64)
+
+
+_NORM, _DOT = r"\left\| {0} \right\|", r"\left\langle {0}, {1} \right\rangle"
+_ALL = r"_{{\mathrm{{all}}}}"
+
+# A compiled kernel has the terms as functions of the same names.
+REDUCTIONS = {
+    "norm": Reduction(_twice, numpy.sqrt, False, _NORM, "‖{0}‖"),
+    "total": Reduction(_itself, lambda total: total, False, r"\sum\left({0}\right)", "Σ({0})"),
+    "global_norm": Reduction(_twice, numpy.sqrt, True, _NORM + _ALL, "‖{0}‖ₐₗₗ"),
+    "global_dot": Reduction(_product, lambda total: total, True, _DOT + _ALL, "⟨{0}, {1}⟩ₐₗₗ"),
+    "global_total": Reduction(_itself, lambda total: total, True,
+                              r"\sum_{{\mathrm{{all}}}}\left({0}\right)", "Σₐₗₗ({0})"),
+}
+
+
+def named(latex: str) -> Callable[[Callable], Callable]:
+    """Mark a function as one word of the language: a rule of matrices prints its name, not its lines."""
+    def mark(function: Callable) -> Callable:
+        function.latex = latex                                                           # type: ignore[attr-defined]
+        NAMED[function.__name__] = function
+        return function
+    return mark
+
+
+NAMED: dict[str, Callable] = {}
+
 # What binds tighter has the larger number. Python and C disagree about & and |, which therefore stand in
 # parentheses, and so do their operands.
 _OPERATORS: dict[type, tuple[str, int]] = {
     ast.BitOr: ("|", 0), ast.BitAnd: ("&", 0), ast.Lt: ("<", 1), ast.LtE: ("<=", 1), ast.Gt: (">", 1),
     ast.GtE: (">=", 1), ast.Eq: ("==", 1), ast.NotEq: ("!=", 1), ast.Add: ("+", 2), ast.Sub: ("-", 2),
-    ast.Mult: ("*", 3), ast.Div: ("/", 3), ast.USub: ("-", 4), ast.Invert: ("!", 4), ast.Pow: ("**", 5),
+    ast.Mult: ("*", 3), ast.MatMult: ("@", 3), ast.Div: ("/", 3), ast.USub: ("-", 4), ast.Invert: ("!", 4), ast.Pow: ("**", 5),
 }
 _SIGNS = {
     "c": {},
     "python": {"!": "not "},
     "latex": {"<=": r"\leq", ">=": r"\geq", "!=": r"\ne", "==": "=", "&": r"\wedge", "|": r"\vee", "!": r"\neg ",
-              "*": r"\,", "()": r"\left({}\right)"},
+              "*": r"\,", "@": r"\,", "()": r"\left({}\right)"},
 }
 _TEXT = {" - ": " − ", " * ": "·", " / ": " / ", " <= ": " ≤ ", " >= ": " ≥ ", " ** ": "^", "-": "−"}
 _GREEK = {name: chr(code) for code, name in enumerate(
@@ -110,7 +158,9 @@ def scalar(node: ast.expr, language: str, outer: int = 0) -> str:
         case ast.Name(id=name):
             return name if name.isascii() else re.sub(r"[^\x00-\x7f]", lambda m: f"u{ord(m[0]):x}", name)
         case ast.Call():
-            return getattr(FUNCTIONS[called(node)], language).format(*(scalar(a, language) for a in node.args))
+            known = FUNCTIONS.get(called(node))
+            arguments = [scalar(a, language) for a in node.args]
+            return getattr(known, language).format(*arguments) if known else f"{called(node)}({', '.join(arguments)})"
         case _:
             return _infix(node, lambda term, level: scalar(term, language, level), outer, _SIGNS[language])
 
@@ -123,11 +173,14 @@ def latex(node: ast.expr, outer: int = 0) -> str:
         case ast.Constant(value=value):
             return format(value, "g")
         case ast.Call():
-            return FUNCTIONS[called(node)].latex.format(*(latex(a) for a in node.args))
+            known = FUNCTIONS.get(called(node)) or REDUCTIONS.get(called(node)) or NAMED[called(node)]
+            return known.latex.format(*(latex(a) for a in node.args))
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return rf"\frac{{{latex(left)}}}{{{latex(right)}}}"
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             return f"{latex(left, 6)}^{{{latex(right)}}}"
+        case ast.Attribute(value=value, attr="T"):
+            return rf"{latex(value, 6)}^{{\top}}"
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return FUNCTIONS["where"].latex.format(latex(test), latex(body), latex(orelse))
     if operands(node) is None:
@@ -146,12 +199,28 @@ def symbol(name: str) -> str:
     return f"{shown}_{{{index}}}" if index else shown
 
 
+class _Signs(ast.NodeTransformer):
+    """Put a placeholder where plain text has a sign in place of a function."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, str] = {}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        known = REDUCTIONS.get(called(node))
+        if known is None:
+            return self.generic_visit(node)
+        name = f"_{len(self.shown)}_"
+        self.shown[name] = known.text.format(*(text(a) for a in node.args))
+        return ast.Name(name)
+
+
 def text(node: ast.expr) -> str:
     """Print an expression as plain text, with Greek letters and the signs of a printed page."""
-    shown = ast.unparse(node)
+    signs = _Signs()
+    shown = ast.unparse(signs.visit(deepcopy(node)))
     for plain, nice in _TEXT.items():
         shown = shown.replace(plain, nice)
-    return re.sub(r"[A-Za-z_]\w*", lambda word: letter(word[0]), shown)
+    return re.sub(r"[A-Za-z_]\w*", lambda word: signs.shown.get(word[0]) or letter(word[0]), shown)
 
 
 def letter(name: str) -> str:

@@ -14,6 +14,13 @@ are options of the parameter's group. A rule may call another rule; the call is 
 This file reads such a function (`Rule`), hoists what touches no array so that it is computed once a
 step on the host in float64, and prints what remains, the per-element body, as NumPy, Numba or CUDA
 source, as LaTeX and as plain text. Running it is the business of a backend.
+
+A rule may ask for a norm or a sum over all elements of an array (`norm(g)`; `global_norm(g)` takes all
+parameters as one vector). What comes back is a number, so such a rule runs in several passes: those
+that only sum, then the one that writes (`Pass`).
+
+A rule that works on whole matrices, `@` and functions that are `named`, is marked `@matrix`. It is
+read for its formula and its state; it runs as it stands, on one parameter after the other.
 """
 
 from __future__ import annotations
@@ -25,18 +32,32 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from .language import FUNCTIONS, called, latex, letter, operands, scalar, symbol, text
+from .language import FUNCTIONS, NAMED, REDUCTIONS, Reduction, called, latex, letter, named, operands, scalar, symbol, text
 
 sqrt, exp, log, tanh, cbrt, square, sign, abs, isnan, maximum, minimum, power, where = (
     function.array for function in FUNCTIONS.values())
 
-__all__ = ["Rule", "RuleError", *FUNCTIONS]
+
+def _reduce(reduction: Reduction) -> Callable[..., Any]:
+    """Return a reduction as a function of whole arrays: one parameter is then all there are."""
+    return lambda *arrays: reduction.finish(reduction.term(*arrays).sum())
+
+
+norm, total, global_norm, global_dot, global_total = map(_reduce, REDUCTIONS.values())
+
+__all__ = ["Pass", "Rule", "RuleError", "matrix", "named", *FUNCTIONS, *REDUCTIONS]
 
 
 # Words of C and of the printed kernels.
 RESERVED = {"auto", "bool", "char", "const", "double", "float", "int", "long", "real", "short", "signed", "static",
             "struct", "switch", "typedef", "unsigned", "void", "kernel", "numpy", "carray", "njit",
-            "address", *FUNCTIONS}
+            "address", "product", *FUNCTIONS, *REDUCTIONS}
+
+
+def matrix(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a rule that works on whole arrays."""
+    function.matrix = True                                                               # type: ignore[attr-defined]
+    return function
 
 
 class RuleError(TypeError):
@@ -63,6 +84,8 @@ class Rule:
         The numbers that it is given at each step; `t` among them is the count of steps.
     statements : list of (str, ast.expr)
         Target and expression of every line, calls of other rules written out.
+    passes : list of Pass
+        What a step runs; the last one writes, those before it sum. Empty for a rule of matrices.
 
     Raises
     ------
@@ -95,7 +118,9 @@ class Rule:
             raise RuleError(f"rule {self.name}: returns p and its state, each an argument and each once, "
                             f"got ({', '.join(returned)})")
         self.statements = [("g", ast.parse("-g", mode="eval").body)] * maximize + statements
-        arrays = _arrays(self.statements)
+        self.matrix, self.maximize = getattr(function, "matrix", False), maximize
+        program, self.reductions = _number(self.statements)
+        arrays = {*arguments[:2], *returned} if self.matrix else _arrays(program, self.reductions, returned)
         self.states = tuple(name for name in returned[1:] if name in arrays)
         self.memory = tuple(name for name in returned[1:] if name not in arrays)
         self.arrays = ("p", "g", *self.states)
@@ -103,38 +128,42 @@ class Rule:
         for name in {*arguments, *(target for target, _ in self.statements)}:
             if name.startswith("_") or name in RESERVED:
                 raise RuleError(f"rule {self.name}: the name {name} is taken in the printed kernels; choose another")
+        self.passes = [] if self.matrix else self._lower(program, arrays)
+
+    def _lower(self, program: list[tuple[str, ast.expr]], arrays: set[str]) -> list[Pass]:
+        known = {*self.arrays, *self.options, *self.memory}
+        for target, expression in program:
+            self._check(expression, known)
+            known.add(target)
         for name in self.options:
             if name in arrays:
                 raise RuleError(f"rule {self.name}: {name} becomes an array; return it as state, or give the new "
                                 "value another name")
-        self._lower(arrays)
+        levels = _levels(program, self.reductions)
+        last = max((level + 1 for (target, _), level in zip(program, levels) if target in self.reductions), default=0)
+        return [Pass(self, k, k == last, program, levels, arrays) for k in range(last + 1)]
 
-    def _lower(self, arrays: set[str]) -> None:
-        """Split the statements into what the host computes once a step and what each element needs."""
-        hoist, self.body = _Hoist(arrays), []
-        for target, expression in self.statements:
-            if target in arrays:
-                self.body.append((target, hoist.visit(deepcopy(expression))))
-            else:
-                hoist.assign(target, expression)
-        self.constants = tuple(hoist.names.values())
-        results = ", ".join("(" + "".join(f"{name}, " for name in names) + ")"
-                            for names in (self.constants, self.memory))
-        self.host_source = "\n    ".join([f"def host({', '.join([*self.options, *self.memory])}):",
-                                          *hoist.lines, f"return {results}"]) + "\n"
-        space = {name: function.host for name, function in FUNCTIONS.items()}
-        exec(self.host_source, space)
-        self.host: Callable[..., tuple[tuple[float, ...], tuple[float, ...]]] = space["host"]
+    def _check(self, expression: ast.expr, known: set[str]) -> None:
+        functions = FUNCTIONS.keys() | REDUCTIONS.keys()
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Call) and called(node) not in functions:
+                raise RuleError(f"rule {self.name}: cannot read `{ast.unparse(node)}`; a rule may call "
+                                f"{', '.join(functions)}, and other rules on a line of their own")
+        heads = {id(node.func) for node in ast.walk(expression) if isinstance(node, ast.Call)}
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Name) and id(node) not in heads and node.id not in known:
+                raise RuleError(f"rule {self.name}: does not know {node.id}; a rule sees its arguments and what it has "
+                                "assigned, so write a constant as a number")
 
-    def numpy(self) -> str:
-        """Return NumPy source: a function from blocks of arrays and constants to the new `p` and state."""
-        return "\n    ".join([f"def {self.name}({', '.join([*self.arrays, *self.constants])}):",
-                              *(f"{target} = {ast.unparse(expression)}" for target, expression in self.body),
-                              f"return {', '.join(['p', *self.states])},"]) + "\n"
+    @property
+    def source(self) -> str:
+        """Return the Python source of the rule itself."""
+        return textwrap.dedent(inspect.getsource(self.function))
 
-    def lines(self, language: str) -> list[tuple[str, str]]:
-        """Return target and expression of each line of the body on one element, in "python" or "c"."""
-        return [(scalar(ast.Name(target), language), scalar(expression, language)) for target, expression in self.body]
+    @property
+    def each(self) -> bool:
+        """Whether some number of the rule belongs to a single parameter, as a norm does."""
+        return any(not REDUCTIONS[name].everywhere for name in self.reductions.values())
 
     def latex(self) -> str:
         """Return the rule as an aligned LaTeX display, one row a line."""
@@ -144,6 +173,60 @@ class Rule:
     def text(self) -> str:
         """Return the rule as plain text, one line a statement."""
         return "\n".join(f"{letter(target)} ← {text(expression)}" for target, expression in self.statements)
+
+
+class Pass:
+    """A walk over the elements of a rule's arrays: to sum something, or, the last one, to write.
+
+    Attributes
+    ----------
+    name : str
+        Of the printed kernel.
+    constants : tuple of str
+        The numbers of its body, as `host` returns them.
+    body : list of (str, ast.expr)
+        Target and expression of each line; the target of a sum is one of `terms`.
+    terms : tuple of str
+        What the pass sums; empty for the one that writes.
+    host : callable
+        From options, memory and the results of earlier passes to `(constants, memory)`.
+    """
+
+    def __init__(self, rule: Rule, k: int, writes: bool, program: list[tuple[str, ast.expr]], levels: list[int],
+                 arrays: set[str]) -> None:
+        self.rule, self.arrays = rule, rule.arrays
+        self.name = rule.name if writes else f"{rule.name}_pass{k + 1}"
+        found = [target for (target, _), level in zip(program, levels) if target in rule.reductions and level < k]
+        self.terms = tuple(target for (target, _), level in zip(program, levels)
+                           if target in rule.reductions and level == k)
+        live = _live(program, arrays, {"p", *rule.states} if writes else set(), self.terms)
+        hoist, self.body = _Hoist(arrays), []
+        for (target, expression), level, needed in zip(program, levels, live):
+            if target in arrays or target in self.terms:
+                if needed:
+                    self.body.append((target, hoist.visit(deepcopy(expression))))
+            elif level <= k and target not in rule.reductions:
+                hoist.assign(target, expression)
+        self.constants = tuple(hoist.names.values())
+        results = ", ".join("(" + "".join(f"{name}, " for name in names) + ")"
+                            for names in (self.constants, rule.memory if writes else ()))
+        self.host_source = "\n    ".join([f"def host({', '.join([*rule.options, *rule.memory, *found])}):",
+                                          *hoist.lines, f"return {results}"]) + "\n"
+        # Numbers of single parameters come as arrays, one place for each.
+        space = {name: function.array if rule.each else function.host for name, function in FUNCTIONS.items()}
+        exec(self.host_source, space)
+        self.host: Callable[..., tuple[tuple, tuple]] = space["host"]
+
+    def numpy(self) -> str:
+        """Return NumPy source: a function from blocks of arrays and constants to the new `p` and state, or terms."""
+        results = self.terms or ("p", *self.rule.states)
+        return "\n    ".join([f"def {self.name}({', '.join([*self.arrays, *self.constants])}):",
+                              *(f"{target} = {ast.unparse(expression)}" for target, expression in self.body),
+                              f"return {', '.join(results)},"]) + "\n"
+
+    def lines(self, language: str) -> list[tuple[str, str]]:
+        """Return target and expression of each line of the body on one element, in "python" or "c"."""
+        return [(scalar(ast.Name(target), language), scalar(expression, language)) for target, expression in self.body]
 
 
 def _read(function: Callable[..., Any]) -> tuple[list[str], list[tuple[str, ast.expr]], list[str]]:
@@ -184,7 +267,8 @@ def _read(function: Callable[..., Any]) -> tuple[list[str], list[tuple[str, ast.
 
 
 def _is_rule(function: Callable[..., Any], node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and called(node) not in FUNCTIONS and _lookup(function, node) is not None
+    return (isinstance(node, ast.Call) and called(node) not in FUNCTIONS.keys() | REDUCTIONS.keys() | NAMED.keys()
+            and _lookup(function, node) is not None)
 
 
 def _lookup(function: Callable[..., Any], call: ast.Call) -> Callable[..., Any] | None:
@@ -241,17 +325,73 @@ class _Rename(ast.NodeTransformer):
         return ast.Name(self.names.get(node.id, node.id))
 
 
-def _arrays(statements: list[tuple[str, ast.expr]]) -> set[str]:
-    """Return the names that hold arrays: `p`, `g` and whatever they reach."""
-    arrays, before = {"p", "g"}, 0
+class _Number(ast.NodeTransformer):
+    """Give each sum over all elements a line of its own, before the line that uses it."""
+
+    def __init__(self) -> None:
+        self.reductions: dict[str, str] = {}
+        self.before: list[tuple[str, ast.expr]] = []
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if called(node) not in REDUCTIONS:
+            return node
+        name = f"total{len(self.reductions)}"
+        self.reductions[name] = called(node)
+        self.before.append((name, ast.Call(ast.Name(called(node)), node.args, [])))
+        return ast.Name(name)
+
+
+def _number(statements: list[tuple[str, ast.expr]]) -> tuple[list[tuple[str, ast.expr]], dict[str, str]]:
+    """Return the statements with every reduction as a numbered line of its own, and the kind of each."""
+    number, program = _Number(), []
+    for target, expression in statements:
+        changed = number.visit(deepcopy(expression))
+        program += [*number.before, (target, changed)]
+        number.before = []
+    return program, number.reductions
+
+
+def _arrays(program: list[tuple[str, ast.expr]], reductions: dict[str, str], returned: list[str]) -> set[str]:
+    """Return the names that hold arrays: `p`, `g` and whatever they reach but through a sum over all elements.
+
+    What is returned as it came is an array too, such as the point where training began.
+    """
+    arrays, before = {"p", "g", *returned} - {target for target, _ in program} | {"p", "g"}, 0
     while len(arrays) > before:
         before = len(arrays)
-        arrays |= {target for target, expression in statements if _touches(expression, arrays)}
+        arrays |= {target for target, expression in program
+                   if target not in reductions and _touches(expression, arrays)}
     return arrays
 
 
+def _levels(program: list[tuple[str, ast.expr]], reductions: dict[str, str]) -> list[int]:
+    """Return for each line how many passes must have summed before it can be computed."""
+    level, levels = {}, []
+    for target, expression in program:
+        here = max((level.get(name, 0) for name in _names(expression)), default=0)
+        levels.append(here)
+        level[target] = here + 1 if target in reductions else here
+    return levels
+
+
+def _live(program: list[tuple[str, ast.expr]], arrays: set[str], results: set[str], terms: tuple[str, ...]) -> list[bool]:
+    """Return which lines of the body a pass needs for its results or its terms."""
+    wanted, live = set(results), []
+    for target, expression in reversed(program):
+        needed = target in wanted or target in terms
+        live.append(needed)
+        if needed and (target in arrays or target in terms):
+            wanted = (wanted - {target}) | (_names(expression) & arrays)
+    return live[::-1]
+
+
+def _names(expression: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+
+
 def _touches(expression: ast.AST, names: set[str]) -> bool:
-    return any(isinstance(node, ast.Name) and node.id in names for node in ast.walk(expression))
+    return not names.isdisjoint(_names(expression))
 
 
 class _Hoist(ast.NodeTransformer):
@@ -282,13 +422,10 @@ class _Hoist(ast.NodeTransformer):
                     return self._call("sqrt", node.left)
             return self._call("power", node.left, node.right)
         if isinstance(node, ast.Call):
-            if called(node) not in FUNCTIONS:
-                raise RuleError(f"cannot read `{ast.unparse(node)}`; a rule may call {', '.join(FUNCTIONS)} "
-                                "and other rules")
             return self._call(called(node), *node.args)
         if isinstance(node, ast.Name):
             return ast.Name(node.id)
-        if operands(node) is None:
+        if operands(node) is None or isinstance(getattr(node, "op", None), ast.MatMult):
             raise RuleError(f"cannot read `{ast.unparse(node)}`; arrays meet in + - * / ** comparisons, & | ~ "
                             "and function calls")
         return super().generic_visit(node)

@@ -23,7 +23,8 @@ import numpy
 from .backend import asarray, to_numpy, xp
 
 serial = itertools.count()                                    # numbers calls in their order
-float32, float64, int64, bool_ = xp.dtype("float32"), xp.dtype("float64"), xp.dtype("int64"), xp.dtype("bool")
+float16, float32, float64 = xp.dtype("float16"), xp.dtype("float32"), xp.dtype("float64")
+int64, bool_ = xp.dtype("int64"), xp.dtype("bool")
 ndarray = xp.ndarray
 FOREIGN = None if ndarray is numpy.ndarray else numpy.ndarray       # arrays of the host, beside Tensors on a GPU
 
@@ -299,7 +300,7 @@ def _rebuild(cls: type, data: Any, requires_grad: bool, grad: Any) -> Tensor:
 def _text(array: Any) -> str:
     """Print an array of the host as torch does: four places, unless every number is whole."""
     sizes = numpy.abs(array[numpy.isfinite(array) & (array != 0)])
-    whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and sizes.max() < 1e8
+    whole = not sizes.size or ((sizes == numpy.floor(sizes)).all() and float(sizes.max()) < 1e8
                                and sizes.max() / 1000 <= sizes.min())
     return numpy.array2string(array, max_line_width=80, precision=4, separator=", ", prefix="tensor(",
                               threshold=1000, floatmode="maxprec" if whole else "fixed")

@@ -63,9 +63,13 @@ class Settings:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
+# One has no learning rate, the other takes matrices alone.
+LEFT_OUT = {"PolyakSGD", "Muon"}
+
+
 def optimizers() -> dict[str, type[optim.Optimizer]]:
-    """Return every optimizer by its name in lower case."""
-    return {name.lower(): cls for name, cls in optim.OPTIMIZERS.items()}
+    """Return every optimizer that can train a whole network at a given rate, by its name in lower case."""
+    return {name.lower(): cls for name, cls in optim.OPTIMIZERS.items() if name not in LEFT_OUT}
 
 
 def network(settings: Settings, inputs: int, outputs: int) -> nn.Module:
@@ -103,7 +107,7 @@ class Run:
         """Train to `until` epochs in all; yield the entry of each for the log."""
         while self.epoch < until:
             start = time.perf_counter()
-            self.model.train()
+            self._mode("train")
             loader = data.DataLoader(self.train, self.settings.batch_size, shuffle=True, generator=self.order)
             for images, labels in islice(loader, self.batch, None):
                 self._step(images, labels)
@@ -128,9 +132,14 @@ class Run:
         self.sums[0] += loss.item() * len(labels)
         self.sums[1] += int((scores.data.argmax(1) == labels.data).sum())
 
+    def _mode(self, name: str) -> None:
+        for part in (self.model, self.optimizer):       # a schedule-free optimizer has two points, one for each mode
+            if hasattr(part, name):
+                getattr(part, name)()
+
     def evaluate(self) -> tuple[float, np.ndarray]:
         """Return the loss on the test set, and the class that each of its images is read as."""
-        self.model.eval()
+        self._mode("eval")
         images, labels = self.test.tensors
         with no_grad():
             scores = self.model(images)

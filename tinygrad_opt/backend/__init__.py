@@ -8,9 +8,12 @@ answers, else Numba, else NumPy. Every backend is one file with the same names:
 `asarray(a)`        an array, a number or a list as an array of the backend
 `to_numpy(a)`       an array of the backend as a NumPy array, without a copy where possible
 `table(rows)`       rows of equally long flat arrays, `(p, g, *states)`, ready for a compiled rule
-`compile(rule, d)`  the rule for dtype `d`: `run(table, constants)` updates in place and returns the first
-                    row in which a parameter has become NaN, or None
+`compile(walk, d)`  a pass of a rule for dtype `d`, called with a table and constants: numbers for all rows, or
+                    an array with a line for each. The pass that writes updates in place and returns the first
+                    row in which a parameter has become NaN, or None; one that sums returns an array (row, term,
+                    parts of the sum)
 `ROW`               the length at which a row is cut: one unit of work
+`LOOK`              how many steps lie between two looks at whether a parameter has become NaN
 `cross_entropy`     a hand-fused kernel: the loss of logits and labels, and its gradient
 `erf(x)`            the error function, which NumPy lacks
 `add_at(a, i, b)`   `a[i] += b` in which repeated indices add up
@@ -44,7 +47,7 @@ def _choose(wanted: str):
 
 _backend = _choose(os.environ.get("TINYGRAD_OPT_BACKEND", "auto").strip().lower() or "auto")
 
-name, xp, ROW = _backend.name, _backend.xp, _backend.ROW
+name, xp, ROW, LOOK = _backend.name, _backend.xp, _backend.ROW, _backend.LOOK
 asarray, to_numpy = _backend.asarray, _backend.to_numpy
 table, compile = _backend.table, _backend.compile
 add_bias, rectified, cross_entropy = _backend.add_bias, _backend.rectified, _backend.cross_entropy

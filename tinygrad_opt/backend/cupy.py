@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 
-from ..rule import Rule
+from ..rule import Pass
 from . import numpy as plain
 from .source import cuda_source
 
@@ -56,17 +57,31 @@ class Table:
 table = Table
 
 
-def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]], int | None]:
-    """Return the rule as a function that updates every row of a table in place."""
-    kernel, cast, launches = cupy.RawKernel(cuda_source(rule, dtype), rule.name), dtype.type, itertools.count(1)
+def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[Table, Any], Any]:
+    """Return a pass of a rule as a function of a table and constants."""
+    kernel, cast, launches = cupy.RawKernel(cuda_source(walk, dtype), walk.name), dtype.type, itertools.count(1)
 
-    def run(table: Table, constants: Sequence[float]) -> int | None:
-        kernel((len(table.rows),), (THREADS,), (table.addresses, table.spoilt, *(cast(c) for c in constants)))
+    def launch(table: Table, out: cupy.ndarray, constants: Any) -> None:
+        rows = len(table.rows)
+        if walk.rule.each:
+            lines = numpy.array(constants, dtype=numpy.float64, ndmin=2)
+            given = [cupy.asarray(numpy.ascontiguousarray(numpy.broadcast_to(lines, (rows, len(walk.constants)))))]
+        else:
+            given = map(cast, constants)
+        kernel((rows,), (THREADS,), (table.addresses, out, *given))
+
+    def update(table: Table, constants: Any) -> int | None:
+        launch(table, table.spoilt, constants)
         if next(launches) % LOOK:
             return None
         row = int(table.spoilt[0])
         return row if row < len(table.rows) else None
-    return run
+
+    def add_up(table: Table, constants: Any) -> cupy.ndarray:
+        sums = cupy.empty((len(table.rows), len(walk.terms), THREADS))
+        launch(table, sums, constants)
+        return sums
+    return add_up if walk.terms else update
 
 
 def versions() -> dict[str, str]:

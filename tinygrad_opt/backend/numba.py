@@ -9,28 +9,27 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from queue import SimpleQueue
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from . import numpy as plain
 
 if TYPE_CHECKING:
-    from ..rule import Rule
+    from ..rule import Pass
 
 name = "numba"
-ROW = 1 << 16                       # elements in a row: the unit that threads share
 PARALLEL = 1 << 23                  # bytes from which waking other threads pays
 VECTOR = 1 << 12                    # elements from which NumPy's exp, which uses vector instructions, pays
 
 if importlib.util.find_spec("numba") is None:
     raise ImportError("the numba backend needs Numba: pip install 'numba>=0.62', or set TINYGRAD_OPT_BACKEND=numpy")
 
-from .numpy import add_at, asarray, to_numpy, xp  # noqa: E402, F401
+from .numpy import LANES, LOOK, ROW, add_at, asarray, to_numpy, xp  # noqa: E402, F401
 
 
 class Table:
@@ -48,23 +47,33 @@ class Table:
 table = Table
 
 
-def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[Table, Sequence[float]], int | None]:
-    """Return the rule as a function that updates every row of a table in place, compiled once for good."""
+def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[Table, Any], Any]:
+    """Return a pass of a rule as a function of a table and constants, compiled once for good."""
     from .source import numba_source
-    kernel = _load(rule.name, numba_source(rule, dtype)).kernel
+    kernel = _load(walk.name, numba_source(walk, dtype)).kernel
 
-    def run(table: Table, constants: Sequence[float]) -> int | None:
-        constants, end = numpy.array(constants, dtype=numpy.float64), len(table.rows)
+    def update(table: Table, constants: Any) -> int | None:
+        constants = numpy.array(constants, dtype=numpy.float64, ndmin=2)
         if len(table.shares) == 1:
-            row = kernel(table.addresses, 0, end, constants)
-            return row if row < end else None
-        first, *others = table.shares
-        done = SimpleQueue()
-        for share in others:
-            _jobs().put((done, kernel, (table.addresses, *share, constants)))
-        ends = [(kernel(table.addresses, *first, constants), first[1]), *(done.get() for _ in others)]
+            row = kernel(table.addresses, 0, len(table.rows), constants)
+            return row if row < len(table.rows) else None
+        ends = _share(kernel, table, constants)
         return min((row for row, end in ends if row < end), default=None)
-    return run
+
+    def add_up(table: Table, constants: Any) -> numpy.ndarray:
+        sums = numpy.zeros((len(table.rows), len(walk.terms), LANES))
+        _share(kernel, table, numpy.array(constants, dtype=numpy.float64, ndmin=2), sums)
+        return sums
+    return add_up if walk.terms else update
+
+
+def _share(kernel: Callable, table: Table, *arguments: numpy.ndarray) -> list[tuple[int, int]]:
+    """Run a kernel over the shares of a table, one in each thread; return its results with their last rows."""
+    (start, end), *others = table.shares
+    done = SimpleQueue()
+    for share in others:
+        _jobs().put((done, kernel, (table.addresses, *share, *arguments)))
+    return [(kernel(table.addresses, start, end, *arguments), end), *(done.get() for _ in others)]
 
 
 def add_bias(y: numpy.ndarray, bias: numpy.ndarray, rectify: bool) -> numpy.ndarray:

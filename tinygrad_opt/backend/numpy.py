@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
 if TYPE_CHECKING:
-    from ..rule import Rule
+    from ..rule import Pass
 
 name = "numpy"
 xp = numpy
 ROW = 1 << 15                       # elements in a row: the temporaries of a rule then stay in the cache
+LANES = 64                          # parts of a sum, each of every 64th element: what a compiled loop does at once
+LOOK = 1
 
 asarray = numpy.asarray
 to_numpy = numpy.asarray
@@ -23,25 +25,40 @@ add_at = numpy.add.at
 _erf = numpy.frompyfunc(math.erf, 1, 1)
 
 
-def compile(rule: Rule, dtype: numpy.dtype) -> Callable[[list, Sequence[float]], int | None]:
-    """Return the rule as a function that updates every row of a table in place."""
-    from ..language import FUNCTIONS
+def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[list, Any], Any]:
+    """Return a pass of a rule as a function of a table and constants."""
+    from ..language import FUNCTIONS, REDUCTIONS
     space = {name: function.array for name, function in FUNCTIONS.items()}
-    exec(rule.numpy(), space)
-    body, cast = space[rule.name], dtype.type
+    space |= {name: reduction.term for name, reduction in REDUCTIONS.items()}
+    exec(walk.numpy(), space)
+    body, cast = space[walk.name], dtype.type
 
-    def run(table: list[tuple[numpy.ndarray, ...]], constants: Sequence[float]) -> int | None:
-        constants, spoilt = [cast(c) for c in constants], None
+    def lines(table: list, constants: Any) -> Any:
+        constants = numpy.array(constants, dtype=numpy.float64, ndmin=2)
+        return zip(table, numpy.broadcast_to(constants, (len(table), len(walk.constants))))
+
+    def update(table: list[tuple[numpy.ndarray, ...]], constants: Any) -> int | None:
+        spoilt = None
         with numpy.errstate(all="ignore"):          # a NaN or an overflow spoils its own entries, as in a compiled loop
-            for k, row in enumerate(table):
-                p, *states = body(*row, *constants)
+            for k, (row, line) in enumerate(lines(table, constants)):
+                p, *states = body(*row, *map(cast, line))
                 row[0][...] = p
                 for old, new in zip(row[2:], states):
                     old[...] = new
                 if spoilt is None and numpy.isnan(row[0]).any():
                     spoilt = k
         return spoilt
-    return run
+
+    def add_up(table: list[tuple[numpy.ndarray, ...]], constants: Any) -> numpy.ndarray:
+        sums = numpy.empty((len(table), len(walk.terms), LANES))
+        with numpy.errstate(all="ignore"):
+            for k, (row, line) in enumerate(lines(table, constants)):
+                for place, term in enumerate(body(*row, *map(cast, line))):
+                    padded = numpy.zeros((-(-term.size // LANES), LANES))
+                    padded.reshape(-1)[:term.size] = term
+                    sums[k, place] = padded.sum(axis=0)
+        return sums
+    return add_up if walk.terms else update
 
 
 def add_bias(y: numpy.ndarray, bias: numpy.ndarray, rectify: bool) -> numpy.ndarray:
@@ -52,7 +69,7 @@ def add_bias(y: numpy.ndarray, bias: numpy.ndarray, rectify: bool) -> numpy.ndar
 
 def rectified(g: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
     """Return g where y is positive, and 0 elsewhere."""
-    return g * (y > 0)
+    return numpy.where(y > 0, g, g.dtype.type(0))
 
 
 def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..backend import asarray, xp
+from ..precision import in_float32
 from ..random import Generator, default_generator
 from ..tensor import Tensor, primitive
 from .elementwise import abs, clamp, erf, exp, square, tanh, where
@@ -222,6 +223,7 @@ def _shifted(x, axis):
     return x - xp.max(x, axis=axis, keepdims=True) if x.size else x
 
 
+@in_float32
 @axis_or_dim
 @primitive(_softmax_vjp)
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -238,6 +240,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=-1: g - exp(y) * sum(g, axis=axis, keepdims=True))
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -246,6 +249,7 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
 
 
+@in_float32
 @axis_or_dim
 def softmin(x: Tensor, axis: int = -1) -> Tensor:
     """Return softmax(-x)."""
@@ -261,6 +265,7 @@ def glu(x: Tensor, axis: int = -1) -> Tensor:
     return a * sigmoid(b)
 
 
+@in_float32
 @axis_or_dim
 def normalize(x: Tensor, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> Tensor:
     """Return x divided by its p-norm along an axis, or by eps where that is larger.
@@ -275,6 +280,7 @@ def normalize(x: Tensor, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> T
     return x / clamp(norm(x, p, axis, keepdims=True), min=eps)
 
 
+@in_float32
 @axis_or_dim
 def cosine_similarity(x1: Tensor, x2: Tensor, axis: int = 1, eps: float = 1e-8) -> Tensor:
     """Return the cosine of the angle between x1 and x2 along an axis; a norm below eps counts as eps."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
 
 from ..backend import xp
-from ..tensor import Tensor, primitive
+from ..precision import mode, product, through_float32
+from ..tensor import Tensor, float16, primitive
 from .elementwise import mul
 from .shape import permute, reshape, squeeze, swapaxes, unsqueeze
 
@@ -19,7 +21,14 @@ from .shape import permute, reshape, squeeze, swapaxes, unsqueeze
 
 @primitive(lambda g, y, a, b: _matmul(g, _mT(b)), lambda g, y, a, b: _matmul(_mT(a), g))
 def _matmul(a, b):
+    if a.dtype is float16 is b.dtype:
+        return through_float32(xp.matmul, a, b)
     return xp.matmul(a, b)
+
+
+def _product(a, b):
+    """Return the product of matrices as a user asks for it: rounded inside `autocast`."""
+    return _matmul(a, b) if mode.rounding is None else product(_matmul, a, b)
 
 
 def _mT(x):
@@ -60,9 +69,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.ndim == 1:
         return squeeze(matmul(unsqueeze(a, 0), b), -2)
     if b.ndim == 2 < a.ndim:                        # one large product forward and backward, not many
-        return reshape(_matmul(_flat(a), b), (*a.shape[:-1], b.shape[1]))
+        return reshape(_product(_flat(a), b), (*a.shape[:-1], b.shape[1]))
     try:
-        return _matmul(a, b)
+        return _product(a, b)
     except ValueError:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit; the leading axes must "
                          f"broadcast, {a.shape[:-2]} and {b.shape[:-2]} do not") from None
@@ -174,7 +183,7 @@ def tensordot(a: Tensor, b: Tensor, axes: Any = 2, dims: Any = None) -> Tensor:
     count = math.prod(a.shape[k] for k in left)
     a = reshape(permute(a, (*rows, *left)), (math.prod(shape[:len(rows)]), count))
     b = reshape(permute(b, (*right, *columns)), (count, math.prod(shape[len(rows):])))
-    return reshape(_matmul(a, b), tuple(shape))
+    return reshape(_product(a, b), tuple(shape))
 
 
 def kron(a: Tensor, b: Tensor) -> Tensor:
@@ -215,6 +224,8 @@ def _einsum_vjp(k, g, y, *operands, inputs, output):
 
 @primitive(each=_einsum_vjp)
 def _einsum(*operands, inputs, output):
+    if {x.dtype for x in operands} == {float16}:
+        return through_float32(partial(_einsum, inputs=inputs, output=output), *operands)
     return xp.einsum(f"{','.join(inputs)}->{output}", *operands, optimize=len(operands) > 1)
 
 
@@ -249,7 +260,8 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     tensor(5.)
     """
     inputs, output = _letters(equation, [x.shape for x in operands])
-    return _einsum(*operands, inputs=inputs, output=output)
+    summed = partial(_einsum, inputs=inputs, output=output)
+    return summed(*operands) if mode.rounding is None else product(summed, *operands)
 
 
 def _letters(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[str, ...], str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import backend
 from ..backend import asarray, xp
+from ..precision import in_float32
 from ..tensor import Tensor, primitive
 from .activation import _softmax_vjp, cosine_similarity, log_softmax, logsigmoid, relu, softmax
 from .elementwise import abs, astype, clamp, exp, log, log1p, maximum, minimum, square, where
@@ -71,6 +72,7 @@ def _known_gradient(z, gradient, share):
     return gradient
 
 
+@in_float32
 def cross_entropy(input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100,
                   reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy between the softmax of logits and classes, or probabilities of classes.
@@ -123,6 +125,7 @@ def cross_entropy(input: Tensor, target: Any, weight: Any = None, ignore_index: 
     return _nll("cross_entropy", logp, labels, weight, ignore_index, reduction, label_smoothing)
 
 
+@in_float32
 def nll_loss(input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100,
              reduction: str = "mean") -> Tensor:
     """Return minus the log-probability of the right class: what `cross_entropy` does after `log_softmax`.
@@ -226,6 +229,7 @@ def _binary_cross_entropy(x, t):
     return -(t * _log(x) + (1 - t) * _log_of_rest(x))
 
 
+@in_float32
 def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """Return -(target * log(input) + (1 - target) * log(1 - input)), the logarithms limited below at -100.
 
@@ -253,6 +257,7 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reducti
     return _reduced(loss if weight is None else loss * _beside(input, weight), reduction)
 
 
+@in_float32
 def binary_cross_entropy_with_logits(input: Tensor, target: Any, weight: Any = None, reduction: str = "mean",
                                      pos_weight: Any = None) -> Tensor:
     """Return the binary cross-entropy of sigmoid(input), accurate for logits of any size.
@@ -281,6 +286,7 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Any, weight: Any = N
     return _reduced(loss if weight is None else loss * _beside(input, weight), reduction)
 
 
+@in_float32
 def kl_div(input: Tensor, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """Return the terms target * (log(target) - input) of the Kullback-Leibler divergence.
 
@@ -300,6 +306,7 @@ def kl_div(input: Tensor, target: Any, reduction: str = "mean", log_target: bool
     return sum(loss) / len(loss) if reduction == "batchmean" else _reduced(loss, reduction)
 
 
+@in_float32
 def poisson_nll_loss(input: Tensor, target: Any, log_input: bool = True, full: bool = False,
                      eps: float = 1e-8, reduction: str = "mean") -> Tensor:
     """Return minus the log-likelihood of counts under Poisson distributions, without the term log(target!).
@@ -325,6 +332,7 @@ def poisson_nll_loss(input: Tensor, target: Any, log_input: bool = True, full: b
     return _reduced(loss, reduction)
 
 
+@in_float32
 def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, eps: float = 1e-6,
                       reduction: str = "mean") -> Tensor:
     """Return minus the log-likelihood under normal distributions of mean `input` and variance `var`.
@@ -358,6 +366,7 @@ def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, 
 # ---- distances --------------------------------------------------------------------------------------------
 
 
+@in_float32
 def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """Return the squared differences.
 
@@ -382,6 +391,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     return _reduced(square(input - _same("mse_loss", input, target)), reduction)
 
 
+@in_float32
 def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """Return the absolute differences; arguments as for `mse_loss`."""
     return _reduced(abs(input - _same("l1_loss", input, target)), reduction)
@@ -393,6 +403,7 @@ def _huber(d, delta):
     return within * (xp.abs(d) - 0.5 * within)
 
 
+@in_float32
 def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Return half the squared differences d where abs(d) < delta, and delta * (abs(d) - delta / 2) elsewhere.
 
@@ -403,6 +414,7 @@ def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float
     return _reduced(_huber(input - _same("huber_loss", input, target), delta), reduction)
 
 
+@in_float32
 def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """Return the Huber loss of delta = beta, divided by beta; the absolute differences for beta = 0.
 
@@ -417,17 +429,20 @@ def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: fl
 # ---- margins ----------------------------------------------------------------------------------------------
 
 
+@in_float32
 def hinge_embedding_loss(input: Tensor, target: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """Return the input where the target is 1, and max(0, margin - input) where it is -1."""
     target = _same("hinge_embedding_loss", input, target, signs=True)
     return _reduced(where(target == 1, input, clamp(margin - input, min=0)), reduction)
 
 
+@in_float32
 def soft_margin_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """Return log(1 + exp(-target * input)) for targets 1 and -1, accurate for inputs of any size."""
     return _reduced(-logsigmoid(input * _same("soft_margin_loss", input, target, signs=True)), reduction)
 
 
+@in_float32
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0,
                         reduction: str = "mean") -> Tensor:
     """Return max(0, margin - target * (input1 - input2)): 1 wants input1 to be larger, -1 input2."""
@@ -436,6 +451,7 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Any, margin: flo
     return _reduced(clamp(margin - target * difference, min=0), reduction)
 
 
+@in_float32
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0,
                           reduction: str = "mean") -> Tensor:
     """Return 1 - cos where the target is 1, and max(0, cos - margin) where it is -1.
@@ -452,6 +468,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Any, margin: f
     return _reduced(where(target == 1, 1 - cos, clamp(cos - margin, min=0)), reduction)
 
 
+@in_float32
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0,
                         p: float = 2.0, eps: float = 1e-6, swap: bool = False,
                         reduction: str = "mean") -> Tensor:
@@ -476,6 +493,7 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
     return _reduced(clamp(margin + norm(anchor - positive + eps, p, -1) - far, min=0), reduction)
 
 
+@in_float32
 def multi_margin_loss(input: Tensor, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
                       reduction: str = "mean") -> Tensor:
     """Return the mean over the wrong classes' max(0, margin - input[right] + input[wrong]) ** p, C in number.

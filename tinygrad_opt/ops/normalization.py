@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from ..backend import xp
+from ..precision import in_float32
 from ..tensor import Tensor, primitive
 from .elementwise import rsqrt, square
 from .reduce import mean
@@ -30,6 +31,7 @@ def _last_axes(x, normalized_shape) -> tuple[int, ...]:
     return tuple(range(-len(sizes), 0))
 
 
+@in_float32
 def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
                eps: float = 1e-5) -> Tensor:
     """Normalize over the last axes: (x - mean) / sqrt(variance + eps) * weight + bias.
@@ -56,6 +58,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
     return _affine(centred * rsqrt(mean(square(centred), axis, keepdims=True) + eps), weight, bias)
 
 
+@in_float32
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
              eps: float | None = None) -> Tensor:
     """Divide by the root of the mean square over the last axes: x / sqrt(mean(x * x) + eps) * weight.
@@ -74,6 +77,7 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     return _affine(input * rsqrt(mean(square(input), axis, keepdims=True) + eps), weight, None)
 
 
+@in_float32
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
                weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
                momentum: float = 0.1, eps: float = 1e-5) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from ..backend import xp
+from ..precision import in_float32
 from ..tensor import Tensor, float64, primitive
 from .elementwise import abs, astype, exp, isnan, maximum, minimum, sign, where
 from .index import Axes, axis_or_dim, take_along_axis
@@ -34,6 +35,7 @@ def _count(shape: tuple[int, ...], axis: Axes) -> int:
     return math.prod(shape[k] for k in axis) if isinstance(axis, tuple) else shape[axis]
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, keepdims=False: _spread(g, x.shape, axis, keepdims))
 def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -65,6 +67,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return reshape(x, shape) if axes or shape == (1,) * -extra + x.shape else x
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, keepdims=False:
            _spread(g / (_count(x.shape, axis) or 1), x.shape, axis, keepdims))
@@ -81,6 +84,7 @@ def _deviation(g, x, axis, correction, keepdims):
     return g * (x - mean(x, axis, keepdims=True))
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, correction=1, keepdims=False:
            _deviation(2 * g, x, axis, correction, keepdims))
@@ -105,6 +109,7 @@ def var(x: Tensor, axis: Axes = None, correction: float = 1, keepdims: bool = Fa
     return xp.var(x, axis, ddof=correction, keepdims=keepdims)
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None, correction=1, keepdims=False:
            _deviation(g / _nonzero(y), x, axis, correction, keepdims))
@@ -130,6 +135,7 @@ def _norm(x, p, axis, keepdims):
     return (xp.abs(x) ** p).sum(axis, None, None, keepdims) ** (1 / p)
 
 
+@in_float32
 @axis_or_dim
 def norm(x: Tensor, p: float | str = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the p-norm, (sum |x|^p)^(1/p), of all elements as one vector, or along some axes.
@@ -171,6 +177,7 @@ def _logsumexp_vjp(g, y, x, axis=None, keepdims=False):
     return _restored(g, axis, keepdims) * exp(x - where(y == -math.inf, 0, y))
 
 
+@in_float32
 @axis_or_dim
 @primitive(_logsumexp_vjp)
 def logsumexp(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -209,6 +216,7 @@ def _prod(x, axis):
     return xp.prod(x, axis, keepdims=True)
 
 
+@in_float32
 @axis_or_dim
 def prod(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the product over some axes, or over all. Its gradients are exact where elements are 0, too.
@@ -230,6 +238,7 @@ def prod(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return y if keepdims else squeeze(y, axis)
 
 
+@in_float32
 @axis_or_dim
 @primitive(lambda g, y, x, axis=None: reshape(flip(cumsum(flip(g, axis), axis), axis), x.shape))
 def cumsum(x: Tensor, axis: int | None = None) -> Tensor:
@@ -266,6 +275,7 @@ def _cumprod(x, axis):
     return xp.cumprod(x, axis)
 
 
+@in_float32
 @axis_or_dim
 def cumprod(x: Tensor, axis: int | None = None) -> Tensor:
     """Return the product of the elements so far along an axis, or of the flattened x.

@@ -1,5 +1,8 @@
 """The optimizer suite: each optimizer is a rule, written once."""
 
+from importlib import import_module
+
+from ..spelling import OPTIM
 from .adabelief import AdaBelief
 from .adabound import AdaBound
 from .adagrad import Adadelta, Adagrad
@@ -10,21 +13,51 @@ from .ademamix import AdEMAMix
 from .adopt import ADOPT
 from .aggmo import AggMo
 from .asgd import ASGD
+from .d_adaptation import DAdaptAdam, DAdaptSGD, Prodigy
+from .lineage import lineage
 from .madgrad import MADGRAD
 from .nadam import NAdam
+from .novograd import NovoGrad
 from .optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from .own import from_rule
+from .polyak import DoG, PolyakSGD
 from .quasi_hyperbolic import QHM, QHAdam
 from .radam import RAdam
+from .registry import create, list_optimizers, optimizer_info
 from .rmsprop import RMSprop
 from .rprop import Rprop
 from .sgd import SGD
 from .sign import Lion, Signum
+from .sophia import SophiaG, SophiaH
+from .trust_ratio import LAMB, LARS
+from .verify import verify
 from .yogi import Yogi
 
 OPTIMIZERS = {cls.__name__: cls for cls in (
     SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, AdaBelief, AdaBound, Adan,
-    AdEMAMix, ADOPT, AggMo, Lion, MADGRAD, QHAdam, QHM, Signum, Yogi)}
+    AdEMAMix, ADOPT, AggMo, DAdaptAdam, DAdaptSGD, DoG, LAMB, LARS, Lion, MADGRAD, NovoGrad, PolyakSGD, Prodigy,
+    QHAdam, QHM, Signum, SophiaG, SophiaH, Yogi)}
 
-__all__ = [*OPTIMIZERS, "OPTIMIZERS", "Optimizer", "from_rule", "register_optimizer_step_post_hook",
-           "register_optimizer_step_pre_hook"]
+_SPELLINGS = {other: OPTIMIZERS[name] for other, name in OPTIM.items()}
+globals().update(_SPELLINGS)
+
+# These are read when they are first asked for.
+_LATER = {"lr_scheduler": "lr_scheduler", "schedule": "schedule", "swa_utils": "swa_utils",
+          **{name: "swa_utils" for name in ("AveragedModel", "EMA", "update_bn")},
+          **{name: "transforms" for name in ("ClipNorm", "ClipValue", "ClipAGC", "ClipBlockRMS", "Normalize",
+                                             "Centralize", "Noise", "Guard", "WeightDecay")},
+          **{name: "groups" for name in ("decay_groups", "layer_decay_groups")}}
+CLIPS = ("clip_grad_norm_", "clip_grad_value_")
+
+__all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "Optimizer", "create", "from_rule", "lineage",
+           "list_optimizers", "optimizer_info", "register_optimizer_step_post_hook",
+           "register_optimizer_step_pre_hook", "verify"]
+
+
+def __getattr__(name: str):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LATER[name]}", __name__)
+    value = module if name == _LATER[name] else getattr(module, name)
+    globals()[name] = value
+    return value

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from ..rule import maximum, sqrt, where
+from ..tensor import Tensor
 from .adam import adam_step
 from .optimizer import Optimizer
 from .radam import rectification
@@ -99,7 +100,7 @@ class AdaBelief(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       weight_decouple=weight_decouple, rectify=rectify, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group, made of its decay and its step."""
         make = amsgrad if group["amsgrad"] else plain
         decay = decoupled if group["weight_decouple"] else l2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import maximum, minimum, sqrt
+from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE, Range
@@ -79,6 +80,6 @@ class AdaBound(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, final_lr=final_lr, gamma=gamma, eps=eps,
                                       weight_decay=weight_decay, amsbound=amsbound, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with or without the running maximum."""
         return amsbound if group["amsbound"] else adabound

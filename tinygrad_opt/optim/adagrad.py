@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sqrt
+from ..tensor import Tensor
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE, Range
 
@@ -56,7 +57,7 @@ class Adagrad(Optimizer):
         p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
         return p, s
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return what the sum of squares starts from."""
         return float(group["initial_accumulator_value"])
 
@@ -64,7 +65,8 @@ class Adagrad(Optimizer):
         """Add a group of parameters; as in PyTorch their state begins here and not at the first gradient."""
         super().add_param_group(group)
         group = self.param_groups[-1]
-        self._begin(self._rule(-1), group, group["params"])
+        for p in group["params"]:
+            self._begin(self._rule(-1), group, p)
 
 
 class Adadelta(Optimizer):

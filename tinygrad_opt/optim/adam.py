@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import maximum, sqrt
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 
@@ -96,7 +97,7 @@ class Adam(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       maximize=maximize, decoupled_weight_decay=decoupled_weight_decay))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with or without the running maximum, decay coupled or decoupled."""
         if group["decoupled_weight_decay"]:
             return amsgradw if group["amsgrad"] else adamw

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt, where
+from ..tensor import Tensor
 from .optimizer import Optimizer
 from .ranges import UNIT
 
@@ -76,6 +77,6 @@ class Adan(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, no_prox=no_prox,
                                       maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: decay after the step, or before it."""
         return adan_no_prox if group["no_prox"] else adan

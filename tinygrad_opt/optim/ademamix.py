@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import exp, log, sqrt
+from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE, UNIT
@@ -81,6 +82,6 @@ class AdEMAMix(Optimizer):
             raise ValueError("AdEMAMix: beta3_warmup needs beta1 and beta3 above 0, whose half-life it takes, got "
                              f"{beta1} and {beta3}")
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with or without warm-up."""
         return warming if group["beta3_warmup"] or group["alpha_warmup"] else ademamix

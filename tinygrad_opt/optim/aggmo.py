@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from ..tensor import Tensor
 from .optimizer import Optimizer
 from .ranges import UNIT
 
@@ -66,6 +67,6 @@ class AggMo(Optimizer):
                  weight_decay: float = 0, *, maximize: bool = False) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group, with a buffer for each of its betas."""
         return aggmo(len(group["betas"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import maximum, where
+from ..tensor import Tensor
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE
 
@@ -62,6 +63,6 @@ class ASGD(Optimizer):
         mu = 1 / maximum(1, t - t0)
         return p, ax, gamma, mu
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return lr for the rate, 1 for the weight of the newest point, 0 for the average."""
         return {"gamma": float(group["lr"]), "mu": 1.0}.get(name, 0.0)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt
+from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
 from .ranges import NONNEGATIVE
@@ -75,10 +76,10 @@ class NAdam(Optimizer):
                                       maximize=maximize, momentum_decay=momentum_decay,
                                       decoupled_weight_decay=decoupled_weight_decay))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with decay coupled or decoupled."""
         return nadamw if group["decoupled_weight_decay"] else nadam_l2
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return 1 for the product of the momenta so far, 0 for the rest."""
         return 1.0 if name == "mu_product" else 0.0

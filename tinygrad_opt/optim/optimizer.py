@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from ..backend import xp
 from ..rule import Rule
+from ..spelling import spelled
 from ..tensor import Handle, Tensor, enable_grad
-from .plan import Plan, read_rule
+from .plan import MatrixRun, Plan, Run, advance, read_rule, tensors, working_dtype
 from .ranges import RANGES, check
 
 STEP_HOOKS: dict[str, list[Callable]] = {"pre": [], "post": []}        # of every optimizer
@@ -36,7 +37,12 @@ class Optimizer:
     params : iterable of Tensor, of (name, Tensor), of group dicts, or a mapping of names to Tensors
         What to optimize. A group dict has `params` and any options that differ from the defaults.
     defaults : dict
-        The options of a group that does not give its own.
+        The options of a group that does not give its own. A callable option, such as a schedule as lr, is asked for
+        its value before each step, with the number of steps made so far.
+    grad_transforms : list of callable, optional
+        What is done to the gradients before each step, in this order; every optimizer takes it, by keyword. Each is
+        called as `transform(named, t)` with the list of (name, Tensor) that have a gradient and the number of the
+        coming step, from 1, and changes the gradients in place. See `tinygrad_opt.optim.transforms`.
 
     Raises
     ------
@@ -72,12 +78,21 @@ class Optimizer:
     rule: ClassVar[Callable | None] = None
     state_names: ClassVar[dict[str, str]] = {}      # the rule's letter -> the name in `state`, where it differs
     ranges: ClassVar[dict[str, Any]] = {}           # of options, where RANGES does not say
+    read_once: ClassVar[frozenset[str]] = frozenset()       # options that are read at the first step alone
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = spelled(cls.__init__)
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = {**defaults, "maximize": defaults.get("maximize", False)}
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = _State()
         self.step_count = 0
+        self.skipped = 0                            # steps that a loss scaler or the like has left out
+        self.grad_transforms: list[Callable] = []
+        self._schedules: list[Scheduled] = []
         self._hooks: dict[str, list[Callable]] = {}
         self._plans: dict[int, Plan] = {}
         self._warned = False
@@ -124,8 +139,12 @@ class Optimizer:
             raise ValueError(f"{owner}: either all groups name their parameters or none does")
         if names:
             new["param_names"] = list(names)
+        scheduled = [Scheduled(new, key, new[key]) for key in self.defaults if callable(new[key])]
+        for option in scheduled:
+            option.write(self.step_count)
         self._check_options(new)
         self.param_groups.append(new)
+        self._schedules += scheduled
         self._plans.clear()
 
     def _check_parameter(self, p: Any, name: str) -> None:
@@ -135,8 +154,8 @@ class Optimizer:
         if p._node is not None:
             raise ValueError(f"{owner}: parameter {name} was computed, so no gradient stays with it; optimize a leaf, "
                              "for example its .detach().requires_grad_()")
-        if p.dtype not in ("float32", "float64"):
-            raise TypeError(f"{owner}: parameter {name} is {p.dtype}; parameters are float32 or float64")
+        if p.dtype not in ("float32", "float64", "float16"):
+            raise TypeError(f"{owner}: parameter {name} is {p.dtype}; parameters are float32, float64 or float16")
 
     def _check_options(self, group: dict[str, Any]) -> None:
         """Raise unless every option of a group is in its range; a subclass adds what depends on several."""
@@ -147,6 +166,9 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate, of the first group where they differ; setting scales every group alike."""
+        if "lr" not in self.param_groups[0]:
+            raise AttributeError(f"{type(self).__name__} has no lr, it finds its own; its options are "
+                                 f"{', '.join(self.defaults)}")
         return self.param_groups[0]["lr"]
 
     @lr.setter
@@ -199,9 +221,14 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for k, group in enumerate(self.param_groups):
-            self._update(k, group)
+        if self.grad_transforms:
+            named = self._with_gradient()
+            for transform in self.grad_transforms:
+                transform(named, self.step_count + 1)
+        self._advance(loss)
         self.step_count += 1
+        for option in self._schedules:
+            option.write(self.step_count)
         if hooked:
             for hook in (*self._hooks.get("step_post", ()), *STEP_HOOKS["post"]):
                 hook(self, *arguments)
@@ -216,50 +243,77 @@ class Optimizer:
                 arguments = changed
         return arguments
 
-    def _update(self, k: int, group: dict[str, Any]) -> None:
-        """Run the rule over one group, in as few kernel calls as step counts and dtypes allow."""
-        rule = self._rule(k)
-        plan = self._plans.get(k)
-        if plan is None or plan.rule is not rule or not plan.fits(group["params"], self.state):
-            plan = self._plans[k] = self._plan(rule, group)
-        values = plan.values(group, self._check_options)
-        for run in plan.runs:
-            spoilt = run.step(values)
-            if spoilt is not None and not self._warned:
+    def _with_gradient(self) -> list[tuple[str, Tensor]]:
+        """Return the parameters that have a gradient, with their names or numbers."""
+        return [(group["param_names"][k] if "param_names" in group else f"{k} of group {n}", p)
+                for n, group in enumerate(self.param_groups) for k, p in enumerate(group["params"])
+                if p._grad is not None]
+
+    def _advance(self, loss: Any) -> None:
+        """Take the step itself; a subclass whose rule needs more than gradients and options gives it here."""
+        self._run_rules()
+
+    def _run_rules(self, **told: float) -> None:
+        """Run the rules over all groups; `told` are numbers that they are given beside the options."""
+        runs = []
+        for k, group in enumerate(self.param_groups):
+            for run in self._runs(k, group, told):
+                run.begin(group, told, self._check_options)
+                runs.append(run)
+        for spoilt in advance(runs):
+            if not self._warned:
                 self._warned = True
-                self._warn(group, spoilt)
+                self._warn(spoilt)
 
-    def _plan(self, rule: Rule, group: dict[str, Any]) -> Plan:
+    def _runs(self, k: int, group: dict[str, Any], told: dict[str, float]) -> list[Run | MatrixRun]:
+        """Return the kernel calls of one group, as few as rules, step counts and dtypes allow."""
+        plan = self._plans.get(k)
+        if plan is None or not plan.fits(group["params"], self.state, lambda p: self._rule(k, p)):
+            plan = self._plans[k] = self._plan(k, group, told)
+        return plan.runs
+
+    def _plan(self, k: int, group: dict[str, Any], told: dict[str, float]) -> Plan:
         """Give state to parameters that have their first gradient, and plan the group's kernel calls."""
-        names = self._begin(rule, group, [p for p in group["params"] if p._grad is not None])
-        return Plan(rule, group, self.state, names)
+        kinds: dict[Rule, list[Tensor]] = {}
+        for p in group["params"]:
+            if p._grad is not None:
+                kinds.setdefault(self._rule(k, p), []).append(p)
+        for rule, params in kinds.items():
+            for p in params:
+                self._begin(rule, group, p)
+        return Plan(kinds, group, told, self.state, self.state_names)
 
-    def _begin(self, rule: Rule, group: dict[str, Any], params: list[Tensor]) -> dict[str, str]:
-        """Give parameters the state that they do not have yet; return its names by the rule's letters."""
-        names = {letter: self.state_names.get(letter, letter) for letter in (*rule.states, *rule.memory)}
-        for p in params:
-            state = self.state[p]
-            state.setdefault("step", 0)
-            for letter, name in names.items():
-                if name not in state:
-                    start = self.initial(letter, group)
-                    state[name] = Tensor._wrap(xp.full(p.shape, start, p.dtype) if start else xp.zeros(
-                        p.shape, p.dtype)) if letter in rule.states else start
-        return names
+    def _begin(self, rule: Rule, group: dict[str, Any], p: Tensor) -> None:
+        """Give a parameter the state that it does not have yet."""
+        state, dtype = self.state[p], working_dtype(p)
+        state.setdefault("step", 0)
+        if dtype != p.dtype and "master" not in state:
+            state["master"] = Tensor._wrap(p._data.astype(dtype))
+        for letter in (*rule.states, *rule.memory):
+            name = self.state_names.get(letter, letter)
+            if name not in state and name not in group:
+                state[name] = self._start(rule, letter, group, p)
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
-        """Return what the rule's state `name` starts from; 0 unless a subclass says otherwise."""
+    def _start(self, rule: Rule, letter: str, group: dict[str, Any], p: Tensor) -> Any:
+        start = self.initial(letter, group, p)
+        if letter in rule.memory or not isinstance(start, (int, float)):
+            return tensors(start)
+        return Tensor._wrap(xp.full(p.shape, start, working_dtype(p)) if start else xp.zeros(p.shape, working_dtype(p)))
+
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
+        """Return what the rule's state `name` starts from: a number (0 here), or an array of any shape."""
         return 0.0
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
-        """Return the rule for a group; a subclass with variants chooses here by the group's options."""
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
+        """Return the rule for a parameter; a subclass with variants chooses here, by options or by shape."""
         if type(self).rule is None:
             raise NotImplementedError(f"{type(self).__name__} has no rule: define `def rule(p, g, ..., lr)` in the "
                                       "class, or override rule_for")
         return type(self).rule
 
-    def _warn(self, group: dict[str, Any], p: Tensor) -> None:
-        place = next(k for k, other in enumerate(group["params"]) if other is p)
+    def _warn(self, p: Tensor) -> None:
+        group, place = next((group, k) for group in self.param_groups for k, other in enumerate(group["params"])
+                            if other is p)
         name = group["param_names"][place] if "param_names" in group else f"number {place} of its group"
         warnings.warn(f"{type(self).__name__}: parameter {name}, shape {p.shape}, has become NaN at step "
                       f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr ({group['lr']}), "
@@ -318,6 +372,8 @@ class Optimizer:
         self.state.update(state)
         self.step_count = int(state_dict.get("step_count", max((s["step"] for s in state.values()), default=0)))
         self._plans.clear()
+        for option in self._schedules:
+            option.resume(self.step_count)
         for hook in self._hooks.get("load_state_dict_post", ()):
             hook(self)
 
@@ -352,21 +408,22 @@ class Optimizer:
         """
         from ..backend.source import cuda_source, numba_source
         rule, dtype = self._rule(group), self.param_groups[group]["params"][0].dtype
-        printers = {"numpy": lambda: rule.host_source + "\n\n" + rule.numpy(),
-                    "numba": lambda: numba_source(rule, dtype), "cuda": lambda: cuda_source(rule, dtype)}
+        printers = {"numpy": lambda walk: walk.host_source + "\n\n" + walk.numpy(),
+                    "numba": lambda walk: numba_source(walk, dtype), "cuda": lambda walk: cuda_source(walk, dtype)}
         if language not in printers:
             raise ValueError(f"language must be one of {', '.join(printers)}; got {language!r}")
-        return printers[language]()
+        return rule.source if rule.matrix else "\n\n".join(map(printers[language], rule.passes))
 
-    def _rule(self, group: int) -> Rule:
-        options = self.param_groups[group]
-        return read_rule(self.rule_for(options), bool(options["maximize"]))
+    def _rule(self, k: int, p: Tensor | None = None) -> Rule:
+        group = self.param_groups[k]
+        return read_rule(self.rule_for(group, group["params"][0] if p is None else p), bool(group["maximize"]))
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for k, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {k}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key not in ("params", "param_names")]
+        lines += [f"before each step: {transform!r}" for transform in self.grad_transforms]
         return "\n".join([*lines, ")"])
 
     def register_step_pre_hook(self, hook: Callable) -> Handle:
@@ -395,6 +452,31 @@ class Optimizer:
 
     def _register(self, event: str, hook: Callable) -> Handle:
         return Handle.register(self._hooks.setdefault(event, []), hook)
+
+
+def start(p: Tensor) -> Any:
+    """Return a copy of a parameter as it is now, in the dtype in which it is updated."""
+    return xp.array(p._data, working_dtype(p))
+
+
+class Scheduled:
+    """An option of a group that is a function of the step; a change from outside is kept as a factor."""
+
+    def __init__(self, group: dict[str, Any], key: str, function: Callable[[int], float]) -> None:
+        self.group, self.key, self.function, self.factor = group, key, function, 1.0
+        self.written: float | None = None
+
+    def write(self, t: int) -> None:
+        """Give the group the value for the step after t steps."""
+        now = self.group[self.key]
+        if self.written and now != self.written:
+            self.factor *= now / self.written
+        self.written = self.group[self.key] = float(self.function(t)) * self.factor
+
+    def resume(self, t: int) -> None:
+        """Take over a group that was loaded after t steps."""
+        self.written, own = self.group[self.key], float(self.function(t))
+        self.factor = self.written / own if own else 1.0
 
 
 class _State(dict):

@@ -1,7 +1,7 @@
-"""How the parameters of a group meet the kernel of their rule.
+"""How the parameters of a group meet the kernels of their rule.
 
 A plan is made once and used until something but the numbers changes: a gradient appears or goes, somebody
-replaces an array. In between a step is one kernel call, however many parameters there are.
+replaces an array. In between a step is one kernel call a pass, however many parameters there are.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from functools import cache
 from operator import is_
 from typing import Any
 
+import numpy
+
 from .. import backend
 from ..backend import xp
-from ..rule import Rule, RuleError
+from ..language import REDUCTIONS
+from ..rule import Pass, Rule, RuleError
 from ..tensor import Tensor
 
 
@@ -24,37 +27,57 @@ def read_rule(function: Callable, maximize: bool) -> Rule:
 
 
 @cache
-def _kernel(rule: Rule, dtype: Any) -> Callable:
-    return backend.compile(rule, dtype)
+def _kernel(walk: Pass, dtype: Any) -> Callable:
+    return backend.compile(walk, dtype)
+
+
+def advance(runs: list[Run | MatrixRun]) -> list[Tensor]:
+    """Take a step with runs that have read their options; return parameters that have become NaN."""
+    for level in range(max((run.levels for run in runs), default=0)):
+        summing = [run for run in runs if level < run.levels]
+        sums = [run.add_up(level) for run in summing]
+        for run, own in zip(summing, sums):
+            for place, term in enumerate(run.rule.passes[level].terms):
+                reduction = REDUCTIONS[run.rule.reductions[term]]
+                everything = sum(float(other[:, place].sum()) for other in sums) if reduction.everywhere else None
+                run.found.append(reduction.finish(own[:, place]) if everything is None
+                                 else float(reduction.finish(everything)))
+    return [p for p in [run.step() for run in runs] if p is not None]
 
 
 class Plan:
-    """The kernel calls of one group.
+    """The runs of one group.
 
     Attributes
     ----------
-    runs : list of Run
-        One for each dtype and each count of steps among the parameters that have a gradient.
+    runs : list of Run or MatrixRun
+        One for each rule, dtype and count of steps among the parameters that have a gradient.
     """
 
-    def __init__(self, rule: Rule, group: dict[str, Any], state: dict[Tensor, dict], names: dict[str, str]) -> None:
-        self.rule, self.params = rule, list(group["params"])
+    def __init__(self, kinds: dict[Rule, list[Tensor]], group: dict[str, Any], told: dict[str, float],
+                 state: dict[Tensor, dict], state_names: dict[str, str]) -> None:
+        self.params = list(group["params"])
         self.absent = [p for p in self.params if p._grad is None]
-        self.sources = [_source(name, rule, group) for name in rule.options]
-        self.keys = list(dict.fromkeys(key for key, _ in self.sources if key is not None))
-        self.seen: list[Any] | None = None
-        self.numbers: list[float] = []
-        runs: dict[Any, list[Tensor]] = {}
-        for p in self.params:
-            if p._grad is not None:
-                memory = tuple(state[p][names[name]] for name in rule.memory)
-                runs.setdefault((p.dtype, state[p]["step"], memory), []).append(p)
-        self.runs = [Run(rule, dtype, params, state, names) for (dtype, _, _), params in runs.items()]
+        self.examples = [(rule, params[0]) for rule, params in kinds.items()]
+        self.runs: list[Run | MatrixRun] = []
+        for rule, params in kinds.items():
+            numbers = Numbers(rule, {**group, **told})
+            names = {letter: state_names.get(letter, letter) for letter in (*rule.states, *rule.memory)}
+            alike: dict[Any, list[Tensor]] = {}
+            for p in params:
+                own = [name for name in rule.memory if names[name] not in group and not rule.each]
+                alike.setdefault((p.dtype, state[p]["step"], *(state[p][names[name]] for name in own)) if not rule.matrix
+                                 else None, []).append(p)
+            kind = MatrixRun if rule.matrix else Run
+            self.runs += [kind(numbers, params, state, names) for params in alike.values()]
 
-    def fits(self, params: list[Tensor], state: dict[Tensor, dict]) -> bool:
-        """Whether the same arrays are still in the same places."""
+    def fits(self, params: list[Tensor], state: dict[Tensor, dict], rule_of: Callable[[Tensor], Rule]) -> bool:
+        """Whether the same arrays are still in the same places, under the same rules."""
         if len(params) != len(self.params) or not all(map(is_, params, self.params)):
             return False
+        for rule, p in self.examples:
+            if rule_of(p) is not rule:
+                return False
         for p in self.absent:
             if p._grad is not None:
                 return False
@@ -63,19 +86,35 @@ class Plan:
                 return False
         return True
 
-    def values(self, group: dict[str, Any], check: Callable[[dict[str, Any]], None]) -> list[float]:
-        """Return the options that the rule is given, in its order, checked when they have changed.
 
-        The count of steps stands as 0.
-        """
+class Numbers:
+    """The options of a group in the order in which a rule takes them; the count of steps stands as 0."""
+
+    def __init__(self, rule: Rule, group: dict[str, Any]) -> None:
+        self.rule, self.sources = rule, [_source(name, rule, group) for name in rule.options]
+        self.keys = list(dict.fromkeys(key for key, _ in self.sources if key is not None))
+        self.clock = rule.options.index("t") if "t" in rule.options else None
+        self.seen: list[Any] | None = None
+        self.values: list[Any] = []
+
+    def read(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
+        """Take the values of a group and what the step was told, checked when they have changed."""
+        if told:
+            group = {**group, **told}
         seen = [group[key] for key in self.keys]
         if seen != self.seen:
             check(group)
-            self.numbers = [0 if key is None else float(group[key] if place is None else group[key][place])
-                            for key, place in self.sources]
+            self.values = [0 if key is None else self._number(group[key] if place is None else group[key][place])
+                           for key, place in self.sources]
             # An array could change in place and still be equal to itself.
             self.seen = seen if all(isinstance(value, (int, float, tuple)) for value in seen) else None
-        return self.numbers
+
+    def _number(self, value: Any) -> Any:
+        return value if self.rule.matrix else float(value)
+
+    def at(self, t: int) -> list[Any]:
+        """Return the values at step t."""
+        return self.values if self.clock is None else [*self.values[:self.clock], t, *self.values[self.clock + 1:]]
 
 
 def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, int | None]:
@@ -92,29 +131,35 @@ def _source(name: str, rule: Rule, group: dict[str, Any]) -> tuple[str | None, i
 
 
 class Run:
-    """Parameters that share rule, dtype and count of steps: one call of the kernel."""
+    """Parameters that share rule, dtype and count of steps: one call of the kernel of each pass."""
 
-    def __init__(self, rule: Rule, dtype: Any, params: list[Tensor], state: dict[Tensor, dict],
+    def __init__(self, numbers: Numbers, params: list[Tensor], state: dict[Tensor, dict],
                  names: dict[str, str]) -> None:
-        self.rule, self.params, self.kernel = rule, params, _kernel(rule, dtype)
-        self.kept, self.memory = [names[name] for name in rule.states], [names[name] for name in rule.memory]
+        self.numbers, self.rule, self.params = numbers, numbers.rule, params
+        self.levels = len(self.rule.passes) - 1
+        self.kept, self.memory = [names[name] for name in self.rule.states], [names[name] for name in self.rule.memory]
         self.states = [state[p] for p in params]
         self.held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept))
                      for p, s in zip(params, self.states)]
         self.versions = [p._version for p in params]
-        self.clock = rule.options.index("t") if "t" in rule.options else None
-        # The kernel walks flat memory: what is not contiguous is copied in before a step and out after it.
-        flat = [[a if a.flags.c_contiguous else xp.ascontiguousarray(a) for a in arrays] for arrays in self.held]
+        # The kernels walk flat memory of one precision: a half or a strided array is copied in before a step and out
+        # after it. A half parameter is the rounded copy of its master, which the state keeps.
+        dtype = working_dtype(params[0])
+        self.kernels = [_kernel(walk, dtype) for walk in self.rule.passes]
+        flat = [[s["master"]._data if place == 0 and "master" in s
+                 else a if a.flags.c_contiguous and a.dtype == dtype else xp.array(a, dtype, order="C")
+                 for place, a in enumerate(arrays)] for arrays, s in zip(self.held, self.states)]
         self.loose = [(place, a, copy) for arrays, copies in zip(self.held, flat)
                       for place, (a, copy) in enumerate(zip(arrays, copies)) if a is not copy]
-        rows = [(p, tuple(a.reshape(-1)[start:start + backend.ROW] for a in arrays)) for p, arrays in zip(params, flat)
+        rows = [(k, tuple(a.reshape(-1)[start:start + backend.ROW] for a in arrays)) for k, arrays in enumerate(flat)
                 for start in range(0, arrays[0].size, backend.ROW)]
-        self.owners = [p for p, _ in rows]
+        self.owners = numpy.array([k for k, _ in rows], dtype=numpy.intp)
         self.table = backend.table([row for _, row in rows]) if rows else None
 
     def fits(self, state: dict[Tensor, dict]) -> bool:
         """Whether nothing has changed since but the numbers in the arrays."""
-        step = self.states[0].get("step")
+        first = self.states[0]
+        step = first.get("step")
         for p, held, s in zip(self.params, self.held, self.states):
             g = p._grad
             if (g is None or g._data is not held[1] or p._data is not held[0] or state.get(p) is not s
@@ -123,29 +168,128 @@ class Run:
             for place, name in enumerate(self.kept, start=2):
                 if getattr(s.get(name), "_data", None) is not held[place]:
                     return False
-            for name in self.memory:
-                if s.get(name) != self.states[0].get(name):
-                    return False
+            if self.memory and not self.rule.each:
+                for name in self.memory:
+                    if s.get(name) != first.get(name):
+                        return False
         return True
 
-    def step(self, values: list[float]) -> Tensor | None:
-        """Update the parameters in place; return the first that has become NaN."""
-        t = self.states[0]["step"] + 1
-        if self.clock is not None:
-            values = [*values[:self.clock], t, *values[self.clock + 1:]]
+    def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
+        """Take the numbers of the coming step."""
+        self.group, self.t = group, self.states[0]["step"] + 1
+        self.numbers.read(group, told, check)
+        self.values, self.found = self.numbers.at(self.t), []
         if self.memory:
-            values = [*values, *(self.states[0][name] for name in self.memory)]
-        constants, memory = self.rule.host(*values)
-        for _, a, copy in self.loose:
-            copy[...] = a
-        spoilt = None if self.table is None else self.kernel(self.table, constants)
+            self.values = [*self.values, *map(self._recall, self.memory)]
+        for place, a, copy in self.loose:
+            if place == 0:                          # a master keeps what its rounded copy has not
+                xp.copyto(copy, a.astype(copy.dtype), where=copy.astype(a.dtype) != a)
+            else:
+                copy[...] = a
+
+    def _recall(self, name: str) -> Any:
+        if name in self.group:
+            return self.group[name]
+        return numpy.array([s[name] for s in self.states]) if self.rule.each else self.states[0][name]
+
+    def add_up(self, level: int) -> numpy.ndarray:
+        """Return the sums of a pass, a line for each parameter."""
+        walk = self.rule.passes[level]
+        own = numpy.zeros((len(self.params), len(walk.terms)))
+        if self.table is not None:
+            sums = self.kernels[level](self.table, self._constants(walk)[0]).sum(axis=-1)
+            numpy.add.at(own, self.owners, backend.to_numpy(sums))
+        return own
+
+    def _constants(self, walk: Pass) -> tuple[Any, tuple]:
+        """Return the constants of a pass, with a line for each row where they differ, and the new memory."""
+        if not self.rule.each:
+            return walk.host(*self.values, *self.found)
+        with numpy.errstate(all="ignore"):
+            constants, memory = walk.host(*self.values, *self.found)
+        lines = numpy.empty((len(self.params), len(constants)))
+        for k, constant in enumerate(constants):
+            lines[:, k] = constant
+        return lines[self.owners], memory
+
+    def step(self) -> Tensor | None:
+        """Update the parameters in place; return the first that has become NaN."""
+        constants, memory = self._constants(self.rule.passes[-1])
+        spoilt = None if self.table is None else self.kernels[-1](self.table, constants)
         for place, a, copy in self.loose:
             if place != 1:
                 a[...] = copy
         for s, version in zip(self.states, self.versions):
-            s["step"] = t
+            s["step"] = self.t
             version[0] += 1
         for name, value in zip(self.memory, memory):
-            for s in self.states:
-                s[name] = value
-        return None if spoilt is None else self.owners[spoilt]
+            if name in self.group:
+                self.group[name] = float(value)
+            else:
+                for s, own in zip(self.states, numpy.broadcast_to(value, len(self.states)).tolist()):
+                    s[name] = own
+        return None if spoilt is None else self.params[self.owners[spoilt]]
+
+
+class MatrixRun:
+    """Parameters under a rule of matrices: one call of the rule for each."""
+
+    levels = 0
+
+    def __init__(self, numbers: Numbers, params: list[Tensor], state: dict[Tensor, dict],
+                 names: dict[str, str]) -> None:
+        self.numbers, self.rule, self.params, self.names = numbers, numbers.rule, params, names
+        self.states = [state[p] for p in params]
+
+    def fits(self, state: dict[Tensor, dict]) -> bool:
+        """Whether every parameter has its gradient and its state."""
+        return all(p._grad is not None and state.get(p) is s and "step" in s and s.keys() >= {*self.names.values()}
+                   for p, s in zip(self.params, self.states))
+
+    def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
+        """Take the numbers of the coming step."""
+        self.numbers.read(group, told, check)
+
+    def step(self) -> Tensor | None:
+        """Update the parameters in place; return the first that has become NaN."""
+        spoilt = None
+        with numpy.errstate(all="ignore"):
+            for p, s in zip(self.params, self.states):
+                self._update(p, s)
+                if spoilt is None and s["step"] % backend.LOOK == 0 and bool(xp.isnan(p._data).any()):
+                    spoilt = p
+        return spoilt
+
+    def _update(self, p: Tensor, s: dict[str, Any]) -> None:
+        s["step"] += 1
+        g, master = p._grad._data.astype(working_dtype(p), copy=False), s.get("master")
+        if master is not None:
+            xp.copyto(master._data, p._data.astype(g.dtype), where=master._data.astype(p.dtype) != p._data)
+        given = dict(zip(self.rule.options, self.numbers.at(s["step"])))
+        given |= {letter: _arrays(s[name]) for letter, name in self.names.items()}
+        new = self.rule.function((p if master is None else master)._data, -g if self.rule.maximize else g, **given)
+        new, *kept = new if isinstance(new, tuple) else (new,)
+        if master is not None:
+            master._data[...] = new
+        p._data[...] = new
+        p._version[0] += 1
+        for name, value in zip(self.names.values(), kept):
+            # An operation on an array without axes gives a number.
+            s[name] = tensors(xp.asarray(value) if isinstance(s[name], Tensor) else value)
+
+
+def working_dtype(p: Tensor) -> Any:
+    """Return the dtype in which a parameter is updated: half precision is too coarse to add small steps in."""
+    return xp.dtype(xp.float32) if p.dtype == xp.float16 else p.dtype
+
+
+def _arrays(value: Any) -> Any:
+    """Return state as a rule of matrices takes it."""
+    return [_arrays(part) for part in value] if isinstance(value, (list, tuple)) else getattr(value, "_data", value)
+
+
+def tensors(value: Any) -> Any:
+    """Return what a rule of matrices gives back, or starts from, as state keeps it."""
+    if isinstance(value, (list, tuple)):
+        return [tensors(part) for part in value]
+    return Tensor._wrap(value) if isinstance(value, xp.ndarray) else value

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt
+from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
 from .ranges import UNIT, Range
@@ -75,7 +76,7 @@ class QHM(Optimizer):
             raise ValueError("QHM: weight_decay_type must be 'grad' or 'direct', got "
                              f"{group['weight_decay_type']!r}")
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with decay coupled or decoupled."""
         return qhm_direct if group["weight_decay_type"] == "direct" else qhm_l2
 
@@ -141,6 +142,6 @@ class QHAdam(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, nus=nus, weight_decay=weight_decay, eps=eps,
                                       decouple_weight_decay=decouple_weight_decay, maximize=maximize))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with decay coupled or decoupled."""
         return qhadamw if group["decouple_weight_decay"] else qhadam_l2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt, where
+from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
 
@@ -75,6 +76,6 @@ class RAdam(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                                       maximize=maximize, decoupled_weight_decay=decoupled_weight_decay))
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: with decay coupled or decoupled."""
         return radamw if group["decoupled_weight_decay"] else radam_l2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import maximum, minimum, sign, where
+from ..tensor import Tensor
 from .optimizer import Optimizer
 from .ranges import POSITIVE, Range
 
@@ -41,6 +42,7 @@ class Rprop(Optimizer):
     """
 
     state_names = {"size": "step_size"}
+    read_once = frozenset({"lr"})
     ranges = {"etas": (Range("(0, 1)"), Range("(1, inf)")), "step_sizes": (POSITIVE, POSITIVE)}
 
     def __init__(self, params: Any, lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
@@ -63,6 +65,6 @@ class Rprop(Optimizer):
         prev = g
         return p, prev, size
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return lr for the step sizes, 0 for the gradient before the first."""
         return float(group["lr"]) if name == "size" else 0.0

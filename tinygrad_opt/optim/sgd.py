@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 
-def plain(p, g, lr, weight_decay):
-    g = g + weight_decay * p
-    p = p - lr * g
-    return p
-
-
-def heavy_ball(p, g, b, t, lr, momentum, dampening, weight_decay):
-    g = g + weight_decay * p
+def heavy_ball(p, g, b, t, lr, momentum, dampening):
     b = momentum * b + (1 - dampening if t > 1 else 1) * g
     p = p - lr * b
     return p, b
 
 
-def nesterov(p, g, b, t, lr, momentum, dampening, weight_decay):
-    g = g + weight_decay * p
+def nesterov(p, g, b, t, lr, momentum, dampening):
     b = momentum * b + (1 - dampening if t > 1 else 1) * g
     p = p - lr * (g + momentum * b)
     return p, b
+
+
+def plain_l2(p, g, lr, weight_decay):
+    g = g + weight_decay * p
+    p = p - lr * g
+    return p
+
+
+def heavy_ball_l2(p, g, b, t, lr, momentum, dampening, weight_decay):
+    g = g + weight_decay * p
+    return heavy_ball(p, g, b, t, lr, momentum, dampening)
+
+
+def nesterov_l2(p, g, b, t, lr, momentum, dampening, weight_decay):
+    g = g + weight_decay * p
+    return nesterov(p, g, b, t, lr, momentum, dampening)
 
 
 class SGD(Optimizer):
@@ -74,6 +83,6 @@ class SGD(Optimizer):
             raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening = 0, got momentum {group['momentum']} "
                              f"and dampening {group['dampening']}")
 
-    def rule_for(self, group: dict[str, Any]) -> Callable:
+    def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
         """Return the rule for a group: plain, heavy ball or Nesterov."""
-        return plain if not group["momentum"] else nesterov if group["nesterov"] else heavy_ball
+        return plain_l2 if not group["momentum"] else nesterov_l2 if group["nesterov"] else heavy_ball_l2

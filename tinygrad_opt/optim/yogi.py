@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sign
+from ..tensor import Tensor
 from .adam import adam_step
 from .optimizer import Optimizer
 
@@ -48,6 +49,6 @@ class Yogi(Optimizer):
         p = adam_step(p, m, v, t, lr, beta1, beta2, eps)
         return p, m, v
 
-    def initial(self, name: str, group: dict[str, Any]) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return 1e-6, for both means."""
         return 1e-6

@@ -44,6 +44,9 @@ class ndarray(numpy.ndarray):
     def data(self):
         return types.SimpleNamespace(ptr=self.__array_interface__["data"][0])
 
+    def __array_function__(self, function, kinds, args, kwargs):
+        return _ours(super().__array_function__(function, kinds, args, kwargs))
+
 
 def _ours(x):
     if isinstance(x, (tuple, list)):
