@@ -124,7 +124,7 @@ def test_values_of_torch_with_last_epoch(name, options, moved):
     assert_same_as_torch(mine, theirs, a, b, n=60)
 
 
-def test_warm_restarts_at_fractions():
+def test_values_of_torch_at_fractions_of_an_epoch():
     a, b = ours(), torchs()
     mine = ls.CosineAnnealingWarmRestarts(a, T_0=3, T_mult=2)
     theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(b, T_0=3, T_mult=2)

@@ -334,7 +334,8 @@ def reserved(p, g, lr):
 
 
 @pytest.mark.parametrize("function, words", [
-    (loops, "cannot read `for"), (chooses, "cannot read `p if g > 0 else -p`"), (calls, "a rule may call"), (unknown, "does not know HALF"),
+    (loops, "cannot read `for"), (chooses, "cannot read `p if g > 0 else -p`"), (calls, "a rule may call"),
+    (unknown, "does not know HALF"),
     (nested, "on a line of their own"),
     (forgets, "without `return p"), (takes_one, "two returns (g, h), which does not fit (g)"),
     (renames, "returns p first"), (computes, "by name"), (reserved, "double is taken"),

@@ -21,7 +21,8 @@ BLOCKS = [
     (s.polynomial(5, 2), 1, 0), (s.polynomial(5, end=0.1), 1, 0.1), (s.polynomial(5, cycle=True), 1, 0),
     (s.exponential(0.5), 1, 2.0 ** -100), (s.step(10, 0.5), 1, 2.0 ** -10), (s.multistep([3, 3, 200], 0.5), 1, 0.25),
     (s.piecewise({5: 0.5}), 1, 0.5), (s.piecewise({0: 0.1, 5: 0.5}, "linear"), 0.1, 0.5),
-    (s.piecewise({5: 0.5, 2: 3}, "cosine"), 1, 0.5), (s.inverse_sqrt(4), 0, 0.2), (s.inverse_sqrt(0, 300), 1, 0.75 ** 0.5),
+    (s.piecewise({5: 0.5, 2: 3}, "cosine"), 1, 0.5), (s.inverse_sqrt(4), 0, 0.2),
+    (s.inverse_sqrt(0, 300), 1, 0.75 ** 0.5),
     (s.noam(4, 100), 0.5 * 1e-3, 0.05), (s.inverse_time(50, 2), 1, 0.2),
     (s.inverse_time(40, 2, staircase=True), 1, 0.2), (s.wsd(2, 3, 4), 0, 0), (s.wsd(2, 3, 4, 0.1, "cosine"), 0, 0.1),
     (s.wsd(0, 3, 4, 0.1, "linear"), 1, 0.1), (s.wsd(0, 0, 4, 0.1, "1-square"), 1, 0.1), (s.rex(5), 1, 0),
@@ -30,7 +31,8 @@ BLOCKS = [
     (s.cyclic(25), 0, 0), (s.cyclic(20, 80, "triangular2"), 0, 0), (s.cyclic(50, 150, "exp_range", 0.99), 0, None),
     (s.cyclic(10, scale_fn=lambda x: 1 / x), 0, 0), (s.one_cycle(101), 0.04, 4e-6),
     (s.one_cycle(101, 0.5, "linear", 0.1, 1.0, 0.0), 0.1, 0.0),
-    (s.one_cycle(101, 0.4, "linear", 0.1, three_phase=True), 0.1, 4e-6), (s.cumulative(lambda t: 2.0 if t < 9 else 1.0), 1, 256),
+    (s.one_cycle(101, 0.4, "linear", 0.1, three_phase=True), 0.1, 4e-6),
+    (s.cumulative(lambda t: 2.0 if t < 9 else 1.0), 1, 256),
 ]
 each = pytest.mark.parametrize("schedule, first, last", BLOCKS, ids=[repr(block) for block, _, _ in BLOCKS])
 
@@ -66,7 +68,8 @@ def test_what_ends_goes_on_where_it_ended(schedule, first, last):
 
 
 @pytest.mark.parametrize("text", [
-    "warmup(100) >> hold(200) >> cosine(700)", "0.1 * (warmup(5) >> cosine(9, end=0.1))", "cosine(5) * exponential(0.9)",
+    "warmup(100) >> hold(200) >> cosine(700)", "0.1 * (warmup(5) >> cosine(9, end=0.1))",
+    "cosine(5) * exponential(0.9)",
     "warmup(5, start=0.1, mode='exp') >> (hold(3) * 0.5 >> rex(9))", "(warmup(5) >> hold(1)) * 0.1 * cosine(3)",
     "piecewise({5: 0.5}, 'linear') * 2"])
 def test_repr_is_the_expression(text):
@@ -86,8 +89,8 @@ def test_the_example_of_the_documentation():
 
 
 lengths = st.integers(0, 20)
-part = st.one_of(st.builds(s.warmup, lengths), st.builds(s.hold, lengths, st.floats(0, 2)), st.builds(s.cosine, lengths),
-                 st.builds(s.linear, lengths, st.floats(0, 1)), st.builds(s.rex, lengths))
+part = st.one_of(st.builds(s.warmup, lengths), st.builds(s.hold, lengths, st.floats(0, 2)),
+                 st.builds(s.cosine, lengths), st.builds(s.linear, lengths, st.floats(0, 1)), st.builds(s.rex, lengths))
 endless = st.one_of(part, st.builds(s.exponential, st.floats(0.5, 1)), st.builds(s.step, st.integers(1, 5)))
 
 
@@ -110,8 +113,7 @@ def test_products(a, b, x, t):
     assert (x * a)(t) == (a * x)(t) == x * a(t)
     assert (a * (lambda t: t + 1))(t) == ((lambda t: t + 1) * a)(t) == a(t) * (t + 1)
     assert (a * x).length == a.length
-    assert (a * b).length == min(max(a.length, b.length), max(a.length, b.length) if math.inf not in (
-        a.length, b.length) else min(a.length, b.length))
+    assert (a * b).length == max({a.length, b.length} - {math.inf}, default=math.inf)
 
 
 def test_functions_and_numbers_take_part():
@@ -195,7 +197,8 @@ def test_torch_lambda_takes_a_schedule():
     (lambda: s.exponential(-0.5), "gamma"), (lambda: s.step(0), "size"), (lambda: s.step(3, math.nan), "gamma"),
     (lambda: s.multistep([3], -1), "gamma"), (lambda: s.piecewise({1: 1}, "cubic"), "shape must be one of constant"),
     (lambda: s.piecewise({-1: 1}), "a point at -1"), (lambda: s.inverse_sqrt(-1), "warmup_steps"),
-    (lambda: s.inverse_sqrt(1, 0), "timescale"), (lambda: s.noam(0), "model_dim"), (lambda: s.noam(1, 0), "warmup_steps"),
+    (lambda: s.inverse_sqrt(1, 0), "timescale"), (lambda: s.noam(0), "model_dim"),
+    (lambda: s.noam(1, 0), "warmup_steps"),
     (lambda: s.inverse_time(0, 1), "decay_steps"), (lambda: s.inverse_time(1, -1), "decay_rate"),
     (lambda: s.wsd(1, 1, 1, shape="constant"), "shape must be one of 1-sqrt, linear, cosine, 1-square"),
     (lambda: s.wsd(1, 1, -1), "decay_steps"), (lambda: s.rex(-1), "rex: n"), (lambda: s.cyclic(0), "cyclic: up"),

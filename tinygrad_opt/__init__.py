@@ -45,10 +45,10 @@ _LATER = {**{name: name for name in ("amp", "data", "lab", "nn", "optim")},
           **{name: f"io.{name}" for name in ("save", "load", "CheckpointError")},
           "check_grads": "gradcheck.check_grads", **_ROOT}
 
-__all__ = [*_LATER, "Generator", "Tensor", "autocast", "autograd", "backend", "bool_",
-           "default_generator", "enable_autocast", "enable_grad", "float16", "float32", "float64", "grad", "hvp", "int64", "is_grad_enabled", "jvp",
-           "manual_seed", "no_grad", "ops", "primitive", "tensor", "vjp",
-           *creation.__all__, *ops.__all__]
+__all__ = ["CheckpointError", "Generator", "Tensor", "amp", "autocast", "autograd", "backend", "bool_", "check_grads",
+           "data", "default_generator", "enable_grad", "float16", "float32", "float64", "grad", "hvp", "int64",
+           "is_grad_enabled", "jvp", "lab", "load", "manual_seed", "nn", "no_grad", "optim", "ops", "primitive", "save",
+           "tensor", "vjp", *_ROOT, *creation.__all__, *ops.__all__]
 
 
 def __getattr__(name: str):

@@ -18,9 +18,9 @@ from .backend import asarray, xp
 from .random import Generator, default_generator
 from .tensor import Tensor, float64
 
-__all__ = ["clip_grad_norm_", "clip_grads_with_norm_", "get_total_norm", "clip_grad_value_", "clip_grad_agc_",
-           "clip_grad_block_rms_", "normalize_grad_", "centralize_grad_", "add_grad_noise_", "add_weight_decay_",
-           "guard_grad_"]
+__all__ = ["clip_grad_norm_", "clip_grads_with_norm_", "get_total_norm", "clip_grad_value_",
+           "clip_grad_agc_", "clip_grad_block_rms_", "normalize_grad_", "centralize_grad_", "add_grad_noise_",
+           "add_weight_decay_", "guard_grad_"]
 
 
 def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0,
@@ -126,7 +126,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """
     _above_zero("clip_value", clip_value)
     learned = _with_gradient(parameters)
-    _warn_unless([xp.isfinite(array) for _, array in _arrays(learned)], learned, "infinities are clipped, NaN stays")
+    finite = [xp.isfinite(array) for _, array in _arrays(learned)]
+    _warn_unless(finite, learned, "infinities are clipped, NaN stays")
     for _, parameter in learned:
         gradient = _writable(parameter)
         with numpy.errstate(over="ignore"):         # of a limit beyond float16, which is then none
@@ -136,8 +137,8 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
 def clip_grad_agc_(parameters: Any, clip_factor: float = 0.01, eps: float = 1e-3) -> None:
     """Limit the norm of each unit's gradient to clip_factor times the norm of its weights, in place.
 
-    A unit is what feeds one output: an index of the first axis. A tensor of fewer than two axes is one unit. The
-    paper leaves the last layer out; pass the parameters of the others.
+    A unit is what feeds one output: an index of the first axis. A tensor of fewer than two axes is one unit.
+    The paper leaves the last layer out; pass the parameters of the others.
 
     Parameters
     ----------
@@ -145,7 +146,8 @@ def clip_grad_agc_(parameters: Any, clip_factor: float = 0.01, eps: float = 1e-3
     clip_factor : float, default 0.01
         Finite and above 0.
     eps : float, default 1e-3
-        The least norm that weights are taken to have, so that those that start at 0 can grow; finite, above 0.
+        The least norm that weights are taken to have, so that those that start at 0 can grow;
+        finite and above 0.
 
     Notes
     -----
@@ -239,8 +241,8 @@ def centralize_grad_(parameters: Any) -> None:
 
     Notes
     -----
-    Yong, Huang, Hua, Zhang: Gradient Centralization, arXiv 2004.01461. A unit whose gradient is not finite is left
-    as it is, with a warning.
+    Yong, Huang, Hua, Zhang: Gradient Centralization, arXiv 2004.01461. A unit whose gradient is not finite is
+    left as it is, with a warning.
 
     Examples
     --------
@@ -366,8 +368,9 @@ def guard_grad_(parameters: Any, limit: float = 1e6, quiet: bool = False) -> lis
             gradient[...] = xp.where(mask, xp.clip(gradient, -limit, limit), gradient)
     limited = [name for (name, _), acts in zip(learned, acted) if acts]
     if limited and not quiet:
-        warnings.warn(f"the gradient of parameter {limited[0]!r} has entries beyond {limit:g}: they were set to it, "
-                      "with their sign. Is lr too high, or the loss a sum over too much?", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the gradient of parameter {limited[0]!r} has entries beyond {limit:g}: they were set "
+                      "to it, with their sign. Is lr too high, or the loss a sum over too much?", RuntimeWarning,
+                      stacklevel=2)
     return limited
 
 
@@ -402,7 +405,7 @@ def _arrays(learned: list[tuple[Any, Tensor]]) -> list[tuple[Any, Any]]:
 
 
 def _norms(array: Any, units: bool = False) -> Any:
-    """Return the norm of an array, or of each index of its first axis, in float64 and ready to be broadcast."""
+    """Return the norm of an array, or of each index of its first axis, in float64, ready to be broadcast."""
     axes = tuple(range(1, array.ndim)) if units and array.ndim > 1 else None
     with numpy.errstate(over="ignore"):
         return xp.sqrt(xp.square(array, dtype=float64).sum(axis=axes, keepdims=True))
@@ -420,7 +423,8 @@ def _rescale(learned: list[tuple[Any, Tensor]], factor: Callable[[Any, Tensor], 
     _warn_unless(finite, learned, "what has no finite norm is left as it is", stacklevel=4)
 
 
-def _warn_unless(finite: list[Any], learned: list[tuple[Any, Tensor]], consequence: str, stacklevel: int = 3) -> None:
+def _warn_unless(finite: list[Any], learned: list[tuple[Any, Tensor]], consequence: str,
+                 stacklevel: int = 3) -> None:
     """Warn, with the name of the first parameter that is to blame, unless all is finite."""
     if finite and not xp.stack([array.all() for array in finite]).all():
         warnings.warn(f"{_blame(_arrays(learned))}: {consequence}", RuntimeWarning, stacklevel=stacklevel)

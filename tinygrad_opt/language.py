@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 import numpy
 
 
+class RuleError(TypeError):
+    """A rule says something that cannot be read; the message shows the line and the way out."""
+
+
 class Function(NamedTuple):
     """An elementwise function that a rule may call, in every language that a rule is printed in."""
 
@@ -109,7 +113,8 @@ NAMED: dict[str, Callable] = {}
 _OPERATORS: dict[type, tuple[str, int]] = {
     ast.BitOr: ("|", 0), ast.BitAnd: ("&", 0), ast.Lt: ("<", 1), ast.LtE: ("<=", 1), ast.Gt: (">", 1),
     ast.GtE: (">=", 1), ast.Eq: ("==", 1), ast.NotEq: ("!=", 1), ast.Add: ("+", 2), ast.Sub: ("-", 2),
-    ast.Mult: ("*", 3), ast.MatMult: ("@", 3), ast.Div: ("/", 3), ast.USub: ("-", 4), ast.Invert: ("!", 4), ast.Pow: ("**", 5),
+    ast.Mult: ("*", 3), ast.MatMult: ("@", 3), ast.Div: ("/", 3), ast.USub: ("-", 4), ast.Invert: ("!", 4),
+    ast.Pow: ("**", 5),
 }
 _SIGNS = {
     "c": {},

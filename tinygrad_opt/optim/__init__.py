@@ -43,10 +43,10 @@ globals().update(_SPELLINGS)
 
 # These are read when they are first asked for.
 _LATER = {"lr_scheduler": "lr_scheduler", "schedule": "schedule", "swa_utils": "swa_utils",
-          **{name: "swa_utils" for name in ("AveragedModel", "EMA", "update_bn")},
-          **{name: "transforms" for name in ("ClipNorm", "ClipValue", "ClipAGC", "ClipBlockRMS", "Normalize",
-                                             "Centralize", "Noise", "Guard", "WeightDecay")},
-          **{name: "groups" for name in ("decay_groups", "layer_decay_groups")}}
+          **dict.fromkeys(("AveragedModel", "EMA", "update_bn"), "swa_utils"),
+          **dict.fromkeys(("ClipNorm", "ClipValue", "ClipAGC", "ClipBlockRMS", "Normalize", "Centralize", "Noise",
+                           "Guard", "WeightDecay"), "transforms"),
+          **dict.fromkeys(("decay_groups", "layer_decay_groups"), "groups")}
 CLIPS = ("clip_grad_norm_", "clip_grad_value_")
 
 __all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "Optimizer", "create", "from_rule", "lineage",

@@ -11,7 +11,7 @@ from ..rule import abs, global_dot, global_norm, global_total, maximum, minimum,
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer, start
-from .ranges import NONNEGATIVE, POSITIVE, UNIT, Range
+from .ranges import POSITIVE, UNIT, Range
 
 # The distance and its parts belong to all parameters together, so they live in the groups.
 RANGES = {"d0": POSITIVE, "growth_rate": Range("(1, inf]"), "d_coef": POSITIVE, "beta3": UNIT}

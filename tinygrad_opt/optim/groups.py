@@ -22,12 +22,13 @@ class ParameterGroups(list):
             rows += [(name, str(p.shape), f"{p.numel():,}", *options)
                      for name, p in zip(group["param_names"], group["params"])]
         widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join([name.ljust(widths[0]), shape.ljust(widths[1]), *map(str.rjust, rest, widths[2:])])
-                         for name, shape, *rest in rows)
+        return "\n".join(
+            "  ".join([name.ljust(widths[0]), shape.ljust(widths[1]), *map(str.rjust, rest, widths[2:])])
+            for name, shape, *rest in rows)
 
 
 def decay_groups(model: Any, weight_decay: float, skip: Skip = ()) -> ParameterGroups:
-    """Return parameters in two groups: those that weight decay pulls towards 0, and biases, norms and the like.
+    """Return parameters in two groups: those that are decayed, and biases, norms and the like.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def decay_groups(model: Any, weight_decay: float, skip: Skip = ()) -> ParameterG
     weight_decay : float
         That of the first group, in [0, inf); the second has 0.
     skip : str, iterable of str, or callable(name, parameter) -> bool
-        What is not decayed. Texts are looked for in the names, and tensors of fewer than two axes are skipped in any
-        case; a callable decides alone.
+        What is not decayed. Texts are looked for in the names, and tensors of fewer than two axes are skipped
+        in any case; a callable decides alone.
 
     Returns
     -------
@@ -70,10 +71,10 @@ def decay_groups(model: Any, weight_decay: float, skip: Skip = ()) -> ParameterG
 
 def layer_decay_groups(model: Any, lr: float, layer_decay: float = 0.75, weight_decay: float = 0.0,
                        skip: Skip = ()) -> ParameterGroups:
-    """Return parameters in groups whose learning rate falls from the last layer to the first: for fine-tuning.
+    """Return parameters in groups whose learning rate falls from the last layer to the first, to fine-tune.
 
-    The last layer learns with lr, each earlier one with layer_decay times the rate of the next. A layer is a module
-    that owns parameters itself; layers are in the order in which the model names them.
+    The last layer learns with lr, each earlier one with layer_decay times the rate of the next. A layer is a
+    module that owns parameters itself; layers are in the order in which the model names them.
 
     Parameters
     ----------
@@ -100,8 +101,8 @@ def layer_decay_groups(model: Any, lr: float, layer_decay: float = 0.75, weight_
 
     Notes
     -----
-    As param_groups_layer_decay of timm, with the rates themselves in the place of `lr_scale`. Clark, Luong, Le,
-    Manning: ELECTRA, arXiv 2003.10555; Bao, Dong, Piao, Wei: BEiT, arXiv 2106.08254.
+    As param_groups_layer_decay of timm, with the rates themselves in the place of `lr_scale`. Clark, Luong,
+    Le, Manning: ELECTRA, arXiv 2003.10555; Bao, Dong, Piao, Wei: BEiT, arXiv 2106.08254.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def _grouped(owner: str, named: list[tuple[str, Tensor]], weight_decay: float, s
         group = groups.setdefault(tuple(own.values()), {"params": [], "param_names": [], **own})
         group["params"].append(parameter)
         group["param_names"].append(name)
-    return ParameterGroups(sorted(groups.values(), key=lambda group: (group.get("lr", 0), -group["weight_decay"])))
+    return ParameterGroups(sorted(groups.values(), key=lambda g: (g.get("lr", 0), -g["weight_decay"])))
 
 
 def _skips(skip: Skip) -> Callable[[str, Tensor], bool]:
@@ -155,8 +156,8 @@ def _named(model: Any) -> list[tuple[str, Tensor]]:
     for pair in named:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
                 and isinstance(pair[1], Tensor)):
-            raise TypeError(f"groups are made of (name, Tensor), got {type(pair).__name__}; pass the model or "
-                            "model.named_parameters()")
+            raise TypeError(f"groups are made of (name, Tensor), got {type(pair).__name__}; pass the model "
+                            "or model.named_parameters()")
     if not named:
         raise ValueError("no parameters to group; was the iterator used up before? Pass the model")
     return named

@@ -65,11 +65,10 @@ class Plan:
             names = {letter: state_names.get(letter, letter) for letter in (*rule.states, *rule.memory)}
             alike: dict[Any, list[Tensor]] = {}
             for p in params:
-                own = [name for name in rule.memory if names[name] not in group and not rule.each]
-                alike.setdefault((p.dtype, state[p]["step"], *(state[p][names[name]] for name in own)) if not rule.matrix
-                                 else None, []).append(p)
-            kind = MatrixRun if rule.matrix else Run
-            self.runs += [kind(numbers, params, state, names) for params in alike.values()]
+                own = [names[name] for name in rule.memory if names[name] not in group and not rule.each]
+                alike.setdefault((p.dtype, state[p]["step"], *(state[p][name] for name in own)), []).append(p)
+            self.runs += ([MatrixRun(numbers, params, state, names)] if rule.matrix
+                          else [Run(numbers, params, state, names) for params in alike.values()])
 
     def fits(self, params: list[Tensor], state: dict[Tensor, dict], rule_of: Callable[[Tensor], Rule]) -> bool:
         """Whether the same arrays are still in the same places, under the same rules."""
@@ -262,6 +261,8 @@ class MatrixRun:
 
     def _update(self, p: Tensor, s: dict[str, Any]) -> None:
         s["step"] += 1
+        if not p._data.size:                        # means of nothing would spoil the state
+            return
         g, master = p._grad._data.astype(working_dtype(p), copy=False), s.get("master")
         if master is not None:
             xp.copyto(master._data, p._data.astype(g.dtype), where=master._data.astype(p.dtype) != p._data)

@@ -10,6 +10,7 @@ from ..tensor import Tensor
 from .optimizer import Optimizer, start
 from .ranges import NONNEGATIVE, POSITIVE, Range
 
+
 class PolyakSGD(Optimizer):
     """SGD with Polyak's step (Polyak 1969; Loizou et al., AISTATS 2021, arXiv 2002.10542).
 

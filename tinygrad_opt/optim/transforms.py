@@ -1,8 +1,8 @@
-"""What an optimizer does to its gradients before its rule runs: `grad_transforms=[...]`, in the order of the list.
+"""What an optimizer does to its gradients before its rule runs: `grad_transforms=[...]`, in that order.
 
-A transform is any callable `transform(named, t)` that changes `.grad` in place. `named` is a list of the (name,
-Tensor) that have a gradient, `t` the number of the coming step, from 1. These are the functions of `gradients`
-with their settings.
+A transform is any callable `transform(named, t)` that changes `.grad` in place. `named` is a list of the
+(name, Tensor) that have a gradient, `t` the number of the coming step, from 1. These are the functions of
+`gradients` with their settings.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ class Noise(Transform):
 
 @dataclass
 class Guard(Transform):
-    """`guard_grad_`: every finite number limited to [-limit, limit], with one warning, the first time it acts.
+    """`guard_grad_`: every finite number limited to [-limit, limit], one warning the first time it acts.
 
-    It runs inside `optimizer.step()`, when a GradScaler has already taken its scale out of the gradients: so large
-    scaled gradients never meet it, and it need not be switched off.
+    It runs inside `optimizer.step()`, when a GradScaler has already taken its scale out of the gradients: so
+    large scaled gradients never meet it, and it need not be switched off.
     """
 
     limit: float = 1e6

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..optimizer import Optimizer
 
 
+UNSAVED = {"optimizer", "_settings", "_schedule"}
+
+
 class HyperScheduler:
     """Multiply an option of every group by a function of the step.
 
@@ -73,25 +76,29 @@ class HyperScheduler:
 
     def _attach(self, optimizer: Optimizer, key: str, last_epoch: int) -> None:
         """Take hold of the groups and write the first value."""
-        self.optimizer, self.key = optimizer, key
-        for k, group in enumerate(groups_of(optimizer)):
-            if key == "lr" and last_epoch == -1:
-                group.setdefault("initial_lr", self._now()[k])
-            elif key == "lr" and "initial_lr" not in group:
-                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{k}] when resuming scheduler with "
-                               f"last_epoch >= 0: load the optimizer's state first, or leave last_epoch = -1 to begin")
-        now = self._now()
-        self._begin([group["initial_lr"] for group in optimizer.param_groups]
-                    if key == "lr" and last_epoch != -1 else now, last_epoch + 1)
-        self._resumed = last_epoch != -1
+        groups = groups_of(optimizer)
+        self.optimizer, self.key, self._resumed = optimizer, key, last_epoch != -1
+        origin = now = self._now()
+        if key == "lr" and self._resumed:
+            for k, group in enumerate(groups):
+                if "initial_lr" not in group:
+                    raise KeyError(f"param 'initial_lr' is not specified in param_groups[{k}] when resuming scheduler "
+                                   "with last_epoch >= 0: load the optimizer's state first, or leave last_epoch = -1")
+            origin = [group["initial_lr"] for group in groups]
+        elif key == "lr":
+            for group, value in zip(groups, now):
+                group.setdefault("initial_lr", value)
+        self._begin(origin, last_epoch + 1)
         if self._resumed and self.chainable:
             self._put(now)                      # to be folded at the next step, like any change from outside
         self._warn_if_read_once()
 
     def _warn_if_read_once(self) -> None:
         if self.key in getattr(type(self.optimizer), "read_once", ()):
+            done = self.optimizer.step_count
+            when = f"{done} steps ago" if done else f"where it will find {_numbers(self._now())}"
             warnings.warn(f"{type(self).__name__} can have no effect: {type(self.optimizer).__name__} reads {self.key} "
-                          f"once, at its first step ({_numbers(self._now())}), and never again", stacklevel=5)
+                          f"only at its first step, {when}", stacklevel=5)
 
     # ---- the values ---------------------------------------------------------------------------------------
 
@@ -236,7 +243,7 @@ class HyperScheduler:
         Functions are not saved (None stands in their place), and of callable objects only attributes that are
         such values; a warning names the others.
         """
-        saved = {key: plain(value, key) for key, value in vars(self).items() if key != "optimizer"}
+        saved = {key: plain(value, key) for key, value in vars(self).items() if key not in UNSAVED}
         return {"scheduler": type(self).__name__, "now": self._now(), **saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -264,7 +271,7 @@ class HyperScheduler:
         if not isinstance(saved, dict) or saved.get("scheduler") != owner:
             what = saved.get("scheduler", "something else") if isinstance(saved, dict) else type(saved).__name__
             raise ValueError(f"{owner}: this is the state of {what}, not of {owner}")
-        if saved.keys() != (keys := {*vars(self), "scheduler", "now"} - {"optimizer"}):
+        if saved.keys() != (keys := {*vars(self), "scheduler", "now"} - UNSAVED):
             raise ValueError(f"{owner}: the saved state has no {', '.join(sorted(keys - saved.keys())) or 'gaps'}, and "
                              f"has {', '.join(sorted(saved.keys() - keys)) or 'nothing'} besides")
         if len(saved["now"]) != len(self.optimizer.param_groups):
@@ -295,8 +302,9 @@ class LRScheduler(HyperScheduler):
 
     Notes
     -----
-    To write your own, give the property `schedule`, factors as a pure function of the step; or, as in torch,
-    `get_lr()`, which returns a list of values computed from `last_epoch` and `base_lrs`.
+    To write your own, give `schedule`, the factors as a pure function of the step; or a `formula` that makes one
+    of `settings`, the names of attributes; or, as in torch, `get_lr()`, which returns a list of values computed
+    from `last_epoch` and `base_lrs`.
 
     Examples
     --------
@@ -315,10 +323,20 @@ class LRScheduler(HyperScheduler):
     """
 
     chainable = False
-    schedule: Schedule | None = None
+    formula: ClassVar[Callable[..., Schedule] | None] = None
+    settings: ClassVar[tuple[str, ...]] = ()
+    _settings: list | None = None
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self._attach(optimizer, "lr", last_epoch)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The factors, as a pure function of the step; those of a floor are the share of what lies above it."""
+        settings = [getattr(self, name) for name in self.settings]
+        if settings != self._settings:                      # they come with a saved state, or someone sets them
+            self._settings, self._schedule = settings, type(self).formula(*settings) if type(self).formula else None
+        return self._schedule
 
     @property
     def base_lrs(self) -> list[float]:
@@ -327,10 +345,11 @@ class LRScheduler(HyperScheduler):
 
     def share(self, t: float, k: int) -> float:
         """Return what the base of group k is multiplied by at step t."""
-        if self.schedule is not None:
-            return self.schedule(t)
+        schedule = self.schedule
+        if schedule is not None:
+            return schedule(t)
         if type(self).get_lr is LRScheduler.get_lr:
-            raise NotImplementedError(f"{type(self).__name__} needs a property `schedule` or a method get_lr()")
+            raise NotImplementedError(f"{type(self).__name__} needs a schedule, a formula or a method get_lr()")
         return self._written[k] / self.bases[k] if self.bases[k] else 0.0       # of its own get_lr, all that is known
 
     def get_lr(self) -> list[float]:
@@ -378,10 +397,10 @@ def functions(name: str, optimizer: Any, fn: Any) -> list[Callable]:
 
 def _place(group: dict[str, Any], key: str) -> tuple[str, int | None]:
     """Return where a group holds an option: `lr` under its name, `beta2` as the second of `betas`."""
+    if key in group:
+        return key, None
     stem = key.rstrip("0123456789")
-    if key not in group and stem != key and stem + "s" in group:
-        return stem + "s", int(key[len(stem):]) - 1
-    return key, None
+    return (stem + "s", int(key[len(stem):]) - 1) if stem != key and stem + "s" in group else (key, None)
 
 
 def _read(scheduler: HyperScheduler, group: dict[str, Any], k: int) -> float:
@@ -391,9 +410,6 @@ def _read(scheduler: HyperScheduler, group: dict[str, Any], k: int) -> float:
         raise ValueError(f"{owner}: group {k} has no option {scheduler.key!r}; it has "
                          f"{', '.join(key for key in group if key not in ('params', 'param_names'))}")
     value = group[name] if place is None else group[name][place]
-    if callable(value):
-        raise ValueError(f"{owner}: {scheduler.key} of group {k} is a schedule already, {value!r}; multiply that one, "
-                         "or give the optimizer a number")
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -28,6 +28,10 @@ class SequentialLR(LRScheduler):
         The steps at which the second, third, ... begin.
     last_epoch : int, default -1
 
+    Notes
+    -----
+    Its parts may be containers too. (A ChainedScheduler takes a step too many in torch's, or fails there.)
+
     Examples
     --------
     >>> import tinygrad_opt as tg

@@ -43,17 +43,13 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.cosine_wave, ("T_max",)
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         check("CosineAnnealingLR", "T_max", T_max, POSITIVE)
         self.T_max, self.eta_min = T_max, eta_min
         self.floors = per_group("eta_min", optimizer, eta_min)
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The share of what lies above `eta_min`."""
-        return schedules.cosine_wave(self.T_max)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -87,6 +83,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     3  0.05
     """
 
+    formula, settings = schedules.restarts, ("T_0", "T_mult")
+
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0,
                  last_epoch: int = -1) -> None:
         if not isinstance(T_0, int) or T_0 <= 0:
@@ -98,11 +96,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
         self.floors = per_group("eta_min", optimizer, eta_min)
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The share of what lies above `eta_min`."""
-        return schedules.restarts(self.T_0, self.T_mult)
 
 
 class CosineRestarts(LRScheduler):
@@ -134,16 +127,13 @@ class CosineRestarts(LRScheduler):
     3  0.025
     """
 
+    formula, settings = schedules.restarts, ("first_decay_steps", "t_mul", "m_mul", "alpha")
+
     def __init__(self, optimizer: Optimizer, first_decay_steps: int, t_mul: float = 2.0, m_mul: float = 1.0,
                  alpha: float = 0.0, last_epoch: int = -1) -> None:
         check("CosineRestarts", "first_decay_steps", first_decay_steps, POSITIVE)
         self.first_decay_steps, self.t_mul, self.m_mul, self.alpha = first_decay_steps, t_mul, m_mul, alpha
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.restarts(self.first_decay_steps, self.t_mul, self.m_mul, self.alpha)
 
 
 class WarmupCosine(LRScheduler):
@@ -173,16 +163,18 @@ class WarmupCosine(LRScheduler):
     4  0.01
     """
 
+    settings = "warmup_steps", "total_steps", "num_cycles"
+
+    @staticmethod
+    def formula(warmup_steps: float, total_steps: float, cycles: float) -> Schedule:
+        """Return the factors; after the warm-up, the share of what lies above `min_lr`."""
+        return schedules.warmup_cosine(warmup_steps, total_steps, cycles=cycles)
+
     def __init__(self, optimizer: Optimizer, warmup_steps: int, total_steps: int, min_lr: float | list = 0.0,
                  num_cycles: float = 0.5, last_epoch: int = -1) -> None:
         self.warmup_steps, self.total_steps, self.num_cycles = warmup_steps, total_steps, num_cycles
         self.floors = per_group("min_lr", optimizer, min_lr)
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors; after the warm-up, the share of what lies above `min_lr`."""
-        return schedules.warmup_cosine(self.warmup_steps, self.total_steps, cycles=self.num_cycles)
 
     def _weights(self, t: float, k: int) -> tuple[float, float]:
         share, rest = super()._weights(t, k)
@@ -218,6 +210,12 @@ class SWALR(LRScheduler):
     """
 
     chainable = True
+    settings = "anneal_epochs", "anneal_strategy"
+
+    @staticmethod
+    def formula(n: int, strategy: str) -> Schedule:
+        """Return the share of the learning rate that it began with, by its own steps."""
+        return (schedules.cosine if strategy == "cos" else schedules.linear)(n)
 
     def __init__(self, optimizer: Optimizer, swa_lr: float | list, anneal_epochs: int = 10,
                  anneal_strategy: str = "cos", last_epoch: int = -1) -> None:
@@ -229,11 +227,6 @@ class SWALR(LRScheduler):
         check("SWALR", "anneal_epochs", anneal_epochs, NONNEGATIVE)
         self.anneal_epochs, self.anneal_strategy, self._first = anneal_epochs, anneal_strategy, last_epoch + 1
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The share of the learning rate that it began with, by its own steps."""
-        return (schedules.cosine if self.anneal_strategy == "cos" else schedules.linear)(self.anneal_epochs)
 
     def share(self, t: float, k: int) -> float:
         """Return the share of the learning rate that it began with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .. import schedule as schedules
@@ -74,6 +75,8 @@ class CyclicLR(LRScheduler):
     """
 
     absolute = True
+    formula = schedules.cyclic
+    settings = "step_size_up", "step_size_down", "mode", "gamma", "scale_fn", "scale_mode"
 
     def __init__(self, optimizer: Optimizer, base_lr: float | list, max_lr: float | list, step_size_up: int = 2000,
                  step_size_down: int | None = None, mode: str = "triangular", gamma: float = 1.0,
@@ -93,12 +96,6 @@ class CyclicLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     @property
-    def schedule(self) -> Schedule:
-        """The share of what lies above `base_lr`."""
-        return schedules.cyclic(self.step_size_up, self.step_size_down, self.mode, self.gamma, self.scale_fn,
-                                self.scale_mode)
-
-    @property
     def base_lrs(self) -> list[float]:
         """The lowest learning rate of each group."""
         return self.floors
@@ -108,6 +105,13 @@ class CyclicLR(LRScheduler):
 
     def _own_starts(self, origin: list[float]) -> list[float]:
         return self.max_lrs
+
+
+@lru_cache
+def _phases(steps: int, pct_start: float, anneal_strategy: str, three_phase: bool, start: float, peak: float,
+            end: float) -> Schedule:
+    shape = "cosine" if anneal_strategy == "cos" else "linear"
+    return schedules.one_cycle(steps, pct_start, shape, start, peak, end, three_phase)
 
 
 class OneCycleLR(LRScheduler):
@@ -141,7 +145,8 @@ class OneCycleLR(LRScheduler):
     Raises
     ------
     ValueError
-        At the step after the last, saying how the number of steps came about.
+        At the step after the last, saying how the number of steps came about. (What the last step leaves lies a
+        little beyond the end of the curve, as in torch; no step of the optimizer is meant to use it.)
 
     Examples
     --------
@@ -157,6 +162,14 @@ class OneCycleLR(LRScheduler):
     """
 
     absolute = True
+    settings = "total_steps", "pct_start", "anneal_strategy", "three_phase", "div_factor", "final_div_factor"
+
+    @staticmethod
+    def formula(steps: int, pct_start: float, anneal_strategy: str, three_phase: bool, div_factor: float,
+                final_div_factor: float) -> Schedule:
+        """Return the factors of `max_lr`."""
+        return _phases(steps, pct_start, anneal_strategy, three_phase, 1 / div_factor, 1.0,
+                       1 / div_factor / final_div_factor)
 
     def __init__(self, optimizer: Optimizer, max_lr: float | list, total_steps: int | None = None,
                  epochs: int | None = None, steps_per_epoch: int | None = None, pct_start: float = 0.3,
@@ -190,15 +203,6 @@ class OneCycleLR(LRScheduler):
                 group["initial_lr"] = high / div_factor
         super().__init__(optimizer, last_epoch)
 
-    def _cycle(self, start: float, peak: float, end: float) -> Schedule:
-        shape = "cosine" if self.anneal_strategy == "cos" else "linear"
-        return schedules.one_cycle(self.total_steps, self.pct_start, shape, start, peak, end, self.three_phase)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors of `max_lr`."""
-        return self._cycle(1 / self.div_factor, 1.0, 1 / self.div_factor / self.final_div_factor)
-
     @property
     def base_lrs(self) -> list[float]:
         """The learning rate that each group begins with."""
@@ -212,7 +216,7 @@ class OneCycleLR(LRScheduler):
         return super().share(t, k)
 
     def _momentum_share(self, t: float) -> float:
-        return self._cycle(1.0, 0.0, 1.0)(t)
+        return _phases(self.total_steps, self.pct_start, self.anneal_strategy, self.three_phase, 1.0, 0.0, 1.0)(t)
 
     def _own_starts(self, origin: list[float]) -> list[float]:
         return self.max_lrs

@@ -119,16 +119,12 @@ class StepLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.step, ("step_size", "gamma")
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         check("StepLR", "step_size", step_size, POSITIVE)
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.step(self.step_size, self.gamma)
 
 
 class MultiStepLR(LRScheduler):
@@ -156,16 +152,12 @@ class MultiStepLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.multistep, ("milestones", "gamma")
 
     def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1,
                  last_epoch: int = -1) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones, self.gamma = tuple(sorted(milestones)), gamma
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.multistep(self.milestones, self.gamma)
 
 
 class ConstantLR(LRScheduler):
@@ -192,6 +184,12 @@ class ConstantLR(LRScheduler):
     """
 
     chainable = True
+    settings = "total_iters", "factor"
+
+    @staticmethod
+    def formula(n: float, factor: float) -> Schedule:
+        """Return `factor` for n steps, then 1."""
+        return schedules.hold(n, factor) >> 1.0
 
     def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5,
                  last_epoch: int = -1) -> None:
@@ -199,11 +197,6 @@ class ConstantLR(LRScheduler):
         check("ConstantLR", "total_iters", total_iters, NONNEGATIVE)
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.hold(self.total_iters, self.factor) >> 1.0
 
 
 class LinearLR(LRScheduler):
@@ -233,6 +226,7 @@ class LinearLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.linear, ("total_iters", "end_factor", "start_factor")
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0,
                  total_iters: int = 5, last_epoch: int = -1) -> None:
@@ -243,11 +237,6 @@ class LinearLR(LRScheduler):
         check("LinearLR", "total_iters", total_iters, NONNEGATIVE)
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.linear(self.total_iters, self.end_factor, self.start_factor)
 
 
 class ExponentialLR(LRScheduler):
@@ -272,15 +261,11 @@ class ExponentialLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.exponential, ("gamma",)
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.exponential(self.gamma)
 
 
 class PolynomialLR(LRScheduler):
@@ -307,16 +292,12 @@ class PolynomialLR(LRScheduler):
     """
 
     chainable = True
+    formula, settings = schedules.polynomial, ("total_iters", "power")
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         check("PolynomialLR", "total_iters", total_iters, NONNEGATIVE)
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.polynomial(self.total_iters, self.power)
 
 
 class PolynomialWithEnd(LRScheduler):
@@ -346,17 +327,19 @@ class PolynomialWithEnd(LRScheduler):
     3  0.01
     """
 
+    settings = "total_steps", "power", "cycle"
+
+    @staticmethod
+    def formula(n: float, power: float, cycle: bool) -> Schedule:
+        """Return the share of what lies above `end_lr`."""
+        return schedules.polynomial(n, power, cycle=cycle)
+
     def __init__(self, optimizer: Optimizer, total_steps: int, power: float = 1.0, end_lr: float | list = 1e-7,
                  cycle: bool = False, last_epoch: int = -1) -> None:
         check("PolynomialWithEnd", "total_steps", total_steps, POSITIVE)
         self.total_steps, self.power, self.cycle = total_steps, power, cycle
         self.floors = per_group("end_lr", optimizer, end_lr)
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The share of what lies above `end_lr`."""
-        return schedules.polynomial(self.total_steps, self.power, cycle=self.cycle)
 
 
 class InverseTimeDecay(LRScheduler):
@@ -385,15 +368,12 @@ class InverseTimeDecay(LRScheduler):
     2  0.0333333
     """
 
+    formula, settings = schedules.inverse_time, ("decay_steps", "decay_rate", "staircase")
+
     def __init__(self, optimizer: Optimizer, decay_steps: float, decay_rate: float, staircase: bool = False,
                  last_epoch: int = -1) -> None:
         self.decay_steps, self.decay_rate, self.staircase = decay_steps, decay_rate, staircase
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.inverse_time(self.decay_steps, self.decay_rate, self.staircase)
 
 
 class REX(LRScheduler):
@@ -419,16 +399,13 @@ class REX(LRScheduler):
     2  0
     """
 
+    formula, settings = schedules.rex, ("total_steps", "min_lr_ratio")
+
     def __init__(self, optimizer: Optimizer, total_steps: int, min_lr_ratio: float = 0.0,
                  last_epoch: int = -1) -> None:
         check("REX", "total_steps", total_steps, NONNEGATIVE)
         self.total_steps, self.min_lr_ratio = total_steps, min_lr_ratio
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.rex(self.total_steps, self.min_lr_ratio)
 
 
 class LinearToZero(LRScheduler):
@@ -452,15 +429,12 @@ class LinearToZero(LRScheduler):
     2  0
     """
 
+    formula, settings = schedules.linear_to_zero, ("total_steps",)
+
     def __init__(self, optimizer: Optimizer, total_steps: int, last_epoch: int = -1) -> None:
         check("LinearToZero", "total_steps", total_steps, NONNEGATIVE)
         self.total_steps = total_steps
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.linear_to_zero(self.total_steps)
 
 
 class PiecewiseConstant(LRScheduler):
@@ -486,15 +460,16 @@ class PiecewiseConstant(LRScheduler):
     """
 
     shape = "constant"
+    settings = "points", "shape"
+
+    @staticmethod
+    def formula(points: Iterable[tuple[float, float]], shape: str) -> Schedule:
+        """Return the factors."""
+        return schedules.piecewise(dict(points), shape)
 
     def __init__(self, optimizer: Optimizer, points: Mapping[float, float], last_epoch: int = -1) -> None:
-        self.points = [list(point) for point in sorted(points.items())]
+        self.points = tuple(sorted(points.items()))
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.piecewise(dict(self.points), self.shape)
 
 
 class PiecewiseLinear(PiecewiseConstant):

@@ -19,7 +19,7 @@ def plain(value: Any, name: str) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if hasattr(value, "load_state_dict"):
+    if hasattr(value, "check_state"):                       # a scheduler
         return value.state_dict()
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{name}[{k}]") for k, item in enumerate(value)]
@@ -35,7 +35,7 @@ def plain(value: Any, name: str) -> Any:
 
 def restored(old: Any, saved: Any) -> Any:
     """Return saved plain data in the form of the value that it replaces; functions stay what they are."""
-    if hasattr(old, "load_state_dict"):
+    if hasattr(old, "check_state"):
         old.load_state_dict(saved)
         return old
     if isinstance(old, (list, tuple)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import schedule as schedules
-from ..schedule import Schedule
 from .base import LRScheduler
 
 if TYPE_CHECKING:
@@ -41,16 +40,13 @@ class WSD(LRScheduler):
     6  0
     """
 
+    formula, settings = schedules.wsd, ("warmup_steps", "stable_steps", "decay_steps", "min_lr_ratio", "decay")
+
     def __init__(self, optimizer: Optimizer, warmup_steps: int, stable_steps: int, decay_steps: int,
                  min_lr_ratio: float = 0.0, decay: str = "1-sqrt", last_epoch: int = -1) -> None:
         self.warmup_steps, self.stable_steps, self.decay_steps = warmup_steps, stable_steps, decay_steps
         self.min_lr_ratio, self.decay = min_lr_ratio, decay
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.wsd(self.warmup_steps, self.stable_steps, self.decay_steps, self.min_lr_ratio, self.decay)
 
 
 class InverseSqrt(LRScheduler):
@@ -78,15 +74,12 @@ class InverseSqrt(LRScheduler):
     4  0.05
     """
 
+    formula, settings = schedules.inverse_sqrt, ("warmup_steps", "timescale")
+
     def __init__(self, optimizer: Optimizer, warmup_steps: int, timescale: int | None = None,
                  last_epoch: int = -1) -> None:
         self.warmup_steps, self.timescale = warmup_steps, timescale
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The factors."""
-        return schedules.inverse_sqrt(self.warmup_steps, self.timescale)
 
 
 class Noam(LRScheduler):
@@ -117,16 +110,12 @@ class Noam(LRScheduler):
     """
 
     absolute = True
+    formula, settings = schedules.noam, ("model_dim", "warmup_steps")
 
     def __init__(self, optimizer: Optimizer, model_dim: int, warmup_steps: int = 4000, scale: float = 1.0,
                  last_epoch: int = -1) -> None:
         self.model_dim, self.warmup_steps, self.scale = model_dim, warmup_steps, scale
         super().__init__(optimizer, last_epoch)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The learning rate at scale 1."""
-        return schedules.noam(self.model_dim, self.warmup_steps)
 
     def _own_starts(self, origin: list[float]) -> list[float]:
         return [self.scale] * len(origin)

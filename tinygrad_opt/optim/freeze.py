@@ -1,0 +1,79 @@
+"""Freeze: parameters that stay where they are, until they are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..tensor import Tensor
+from .optimizer import Optimizer
+from .wrapper import Wrapper
+
+
+class Freeze(Wrapper):
+    """Keep some parameters where they are: no step, no decay, no momentum, no state.
+
+    Their gradients are dropped at each step, as if they had none; `requires_grad` stays as it is. Parameters that are
+    added later are not frozen.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The one that steps; made of named parameters, if the predicate asks for names.
+    predicate : callable(name, parameter) -> bool
+        Whether to freeze a parameter. The name of one without a name is "0 of group 0".
+
+    Raises
+    ------
+    ValueError
+        When the predicate holds for none.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> model = tg.nn.Sequential(tg.nn.Linear(2, 3), tg.nn.Linear(3, 1))
+    >>> inner = tg.optim.AdamW(model.named_parameters())
+    >>> optimizer = tg.optim.Freeze(inner, lambda name, p: name.startswith("0."))
+    >>> optimizer.frozen
+    ('0.weight', '0.bias')
+    >>> optimizer.thaw(lambda name, p: p.ndim == 1)
+    >>> optimizer.frozen
+    ('0.weight',)
+    """
+
+    def __init__(self, optimizer: Optimizer, predicate: Callable[[str, Tensor], bool]) -> None:
+        super().__init__(optimizer)
+        named = self._named()
+        self._frozen = {name: p for name, p in named.items() if predicate(name, p)}
+        if not self._frozen:
+            raise ValueError(f"Freeze: the predicate holds for no parameter; they are {', '.join(named)}. If these are "
+                             "no names, make the optimizer of model.named_parameters()")
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of what is frozen."""
+        return tuple(self._frozen)
+
+    def thaw(self, predicate: Callable[[str, Tensor], bool] = lambda name, p: True) -> None:
+        """Let go of those for which a predicate holds, by default of all."""
+        self._frozen = {name: p for name, p in self._frozen.items() if not predicate(name, p)}
+
+    def _look(self, loss: Any) -> None:
+        for p in self._frozen.values():
+            p._grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what every wrapper does, and the names of what is `frozen`."""
+        return {**super().state_dict(), "frozen": list(self._frozen)}
+
+    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
+        """Continue from what `state_dict` returned; what was frozen then is frozen now."""
+        names, named = state_dict.get("frozen", self.frozen), self._named()
+        unknown = [name for name in names if name not in named]
+        if unknown:
+            raise ValueError(f"Freeze: the saved state froze {', '.join(unknown)}; there are only {', '.join(named)}")
+        super().load_state_dict(state_dict, strict)
+        self._frozen = {name: named[name] for name in names}
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("()", f"({', '.join(self._frozen)})", 1)
