@@ -124,16 +124,21 @@ def verdict(value, goal, at_least=False):
     return f"{value:.2f}  (goal {'>=' if at_least else '<='} {goal:.2f}: {'reached' if reached else 'missed'})"
 
 
-def start(main, answer):
-    """Run `main(quick)`, or, in a peer's process, reply to each request with `answer(peer, **request)`."""
+def start(main, answer, names=None):
+    """Run `main(quick)`, or, in a peer's process, reply to each request with `answer(peer, **request)`.
+
+    With `names`, the help for names on the command line, it is `main(quick, names)`.
+    """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a rough answer in a few seconds")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
+    if names:
+        parser.add_argument("names", nargs="*", help=names)
     options = parser.parse_args()
     if not options.peer:
         warn_if_busy()
-        return main(options.quick)
+        return main(options.quick, options.names) if names else main(options.quick)
     if hasattr(os, "sched_setaffinity"):  # the only way to tell XLA
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     pipe = os.fdopen(os.dup(1), "w")

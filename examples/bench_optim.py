@@ -3,7 +3,10 @@
 - torch    the fastest of its for-loop, foreach and fused variants, measured for each row
 - memory   a multi-threaded Numba loop that reads and writes the same arrays and computes next to nothing
 
-Float32; gradients are in place before the clock starts.
+Float32; gradients are in place before the clock starts. Without names on the command line, the optimizers that
+most people use; `all` for every elementwise one, those that PyTorch lacks against memory alone.
+
+    python examples/bench_optim.py [--quick] [all | NAME ...]
 """
 
 import functools
@@ -14,13 +17,9 @@ import statistics
 
 import _peers
 
-# Name in both libraries: its arguments in both, and the number of state arrays.
-OPTIMIZERS = {
-    "SGD": ({"lr": 1e-3, "momentum": 0.9}, 1),
-    "Adam": ({"lr": 1e-3}, 2),
-    "AdamW": ({"lr": 1e-3, "weight_decay": 1e-2}, 2),
-    "RMSprop": ({"lr": 1e-3}, 1),
-}
+USUAL = ["SGD", "Adam", "AdamW", "RMSprop"]
+OPTIONS = {"SGD": {"lr": 1e-3, "momentum": 0.9}, "AdamW": {"lr": 1e-3, "weight_decay": 1e-2},
+           "QHM": {"lr": 1e-3, "momentum": 0.9, "nu": 0.7}}
 SIZES = [(1_000, 4), (10_000, 10), (100_000, 1_000), (1_000_000, 10), (10_000_000, 20)]  # elements, tensors
 LARGEST = len(SIZES) - 1
 
@@ -40,7 +39,22 @@ def ours(name, elements, tensors):
     params = [tg.Tensor(value, requires_grad=True) for value in values]
     for p, slope in zip(params, slopes):
         p.grad = tg.Tensor(slope)
-    return getattr(tg.optim, name)(params, **OPTIMIZERS[name][0]).step, lambda: params[0][:3].tolist()
+    return optimizer(name, params).step, lambda: params[0][:3].tolist()
+
+
+def optimizer(name, params):
+    import tinygrad_opt as tg
+
+    return getattr(tg.optim, name)(params, **OPTIONS.get(name, {"lr": 1e-3}))
+
+
+def elementwise():
+    """Names of the optimizers whose rule looks at one element at a time."""
+    import tinygrad_opt as tg
+
+    w = tg.ones(2, 2, requires_grad=True)
+    rules = {name: optimizer(name, [w])._rule(0) for name in tg.optim.OPTIMIZERS if name != "PolyakSGD"}
+    return [name for name, rule in rules.items() if not rule.matrix and not rule.reductions]
 
 
 def torch_variant(name, elements, tensors, **variant):
@@ -50,7 +64,8 @@ def torch_variant(name, elements, tensors, **variant):
     params = [torch.nn.Parameter(value.clone()) for value in values]
     for p, slope in zip(params, slopes):
         p.grad = slope.clone()
-    return getattr(torch.optim, name)(params, **OPTIMIZERS[name][0], **variant).step, lambda: params[0][:3].tolist()
+    options = OPTIONS.get(name, {"lr": 1e-3})
+    return getattr(torch.optim, name)(params, **options, **variant).step, lambda: params[0][:3].tolist()
 
 
 def best_torch(name, elements, tensors):
@@ -70,28 +85,27 @@ def memory(name, elements, tensors):
     import numba
     import numpy as np
 
-    kernel = numba.njit(parallel=True, cache=True, fastmath=True)
+    import tinygrad_opt as tg
 
-    @kernel
-    def one_state(p, g, m):
-        for i in numba.prange(p.size):
-            m[i] = g[i] - m[i]
-            p[i] += m[i]
-
-    @kernel
-    def two_states(p, g, m, v):
-        for i in numba.prange(p.size):
-            m[i] = g[i] - m[i]
-            v[i] = g[i] - v[i]
-            p[i] += m[i] - v[i]
-
+    count = len(optimizer(name, [tg.ones(1, requires_grad=True)])._rule(0).states)
+    states = [f"s{k}" for k in range(count)]
+    lines = "".join(f"        {s}[i] = g[i] - {s}[i]\n" for s in states)
+    space = {"numba": numba}
+    exec(f"def step({', '.join(['p', 'g', *states])}):\n    for i in numba.prange(p.size):\n{lines}"
+         f"        p[i] += {' - '.join(f'{s}[i]' for s in states) or 'g[i]'}\n", space)
     p, g = arrays(elements, tensors).reshape(2, -1).copy()
-    states = [np.zeros_like(p) for _ in range(OPTIMIZERS[name][1])]
-    return functools.partial([one_state, two_states][len(states) - 1], p, g, *states), None
+    kernel = numba.njit(parallel=True, fastmath=True)(space["step"])
+    return functools.partial(kernel, p, g, *(np.zeros_like(p) for _ in states)), None
 
 
 PEERS = {"tinygrad_opt": ours, "torch": best_torch, "memory": memory}
-REQUIREMENTS = {"tinygrad_opt": ["tinygrad_opt"], "torch": ["torch"], "memory": ["numba"]}
+REQUIREMENTS = {"tinygrad_opt": ["tinygrad_opt"], "torch": ["torch"], "memory": ["tinygrad_opt", "numba"]}
+
+
+def in_torch(name):
+    import torch
+
+    return hasattr(torch.optim, name)
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,6 +115,8 @@ def prepared(peer, optimizer, size):
 
 def answer(peer, optimizer, size, seconds=None):
     """In a peer's process: without `seconds` prepare the optimizer, with them time a burst."""
+    if peer == "torch" and not in_torch(optimizer):
+        return None
     step, parameters, *variant = prepared(peer, optimizer, size)
     if seconds is not None:
         return _peers.burst(step, seconds)
@@ -113,6 +129,8 @@ def measure(peers, optimizer, size, rounds, seconds):
     """Microseconds by peer, and torch's best variant."""
     asked = [peer for peer in peers if peer.name != "memory" or size == LARGEST]
     answers = _peers.ask_all(asked, optimizer=optimizer, size=size)
+    asked = [peer for peer in asked if answers[peer.name]]
+    answers = {name: result for name, result in answers.items() if result}
     results = [result["parameters"] for result in answers.values() if result["parameters"]]
     for values in zip(*results):
         if not all(math.isclose(value, values[0], rel_tol=1e-4) for value in values):
@@ -121,8 +139,9 @@ def measure(peers, optimizer, size, rounds, seconds):
     return times, "".join(answers["torch"]["variant"]) if "torch" in answers else ""
 
 
-def main(quick):
-    rounds, seconds, optimizers = (1, 0.04, ["SGD", "Adam"]) if quick else (7, 0.2, list(OPTIMIZERS))
+def main(quick, optimizers):
+    optimizers = elementwise() if optimizers == ["all"] else optimizers or USUAL[:2 if quick else None]
+    rounds, seconds = (1, 0.04) if quick else (7, 0.2)
     print(__doc__)
     names = _peers.installed(REQUIREMENTS)
     print(f"Microseconds a step, {_peers.THREADS} threads a peer\n\n{'optimizer':10}{'elements':>12}{'tensors':>9}"
@@ -150,4 +169,4 @@ def main(quick):
 
 
 if __name__ == "__main__":
-    _peers.start(main, answer)
+    _peers.start(main, answer, names="optimizers, or all")

@@ -54,6 +54,21 @@ def test_closed_forms(name):
     assert values == [pytest.approx([lr * factor(t) for lr in LRS], abs=1e-15) for t in range(13)]
 
 
+def test_the_floor_of_warmup_cosine_begins_after_the_warm_up():
+    values = run(ls.WarmupCosine(ours(lrs=[0.1]), warmup_steps=2, total_steps=4, min_lr=0.02), 5)
+    assert [lr for lr, in values] == pytest.approx([0, 0.05, 0.1, 0.06, 0.02, 0.02], abs=1e-15)
+
+
+def test_what_follows_a_chain_begins_from_the_learning_rate_before_it():
+    optimizer = ours(lrs=[0.1])
+    chain = ls.ChainedScheduler([ls.ExponentialLR(optimizer, 0.9), ls.StepLR(optimizer, 2, gamma=0.5)])
+    scheduler = ls.SequentialLR(optimizer, [chain, ls.ExponentialLR(optimizer, 0.8)], [5])
+    run(scheduler, 3)
+    optimizer.lr *= 0.5
+    assert [lr for lr, in run(scheduler, 4)] == pytest.approx(
+        [0.05 * 0.9 ** 3 * 0.5, 0.05 * 0.9 ** 4 * 0.25, 0.05, 0.05 * 0.8, 0.05 * 0.8 ** 2])
+
+
 def test_noam_sets_the_rate_of_the_paper():
     values = run(ls.Noam(ours(), model_dim=512, warmup_steps=4, scale=2.0), 9)
     paper = [2 * 512 ** -0.5 * min(max(t, 1) ** -0.5, max(t, 1) * 4 ** -1.5) for t in range(10)]
@@ -295,8 +310,8 @@ def test_a_schedule_in_the_optimizer_and_a_scheduler_multiply():
     optimizer = tg.optim.SGD([tg.zeros(2, requires_grad=True)], lr=fall)
     scheduler = ls.StepLR(optimizer, 3, gamma=0.5)
     for t in range(15):
-        optimizer.step()
         assert optimizer.lr == pytest.approx(fall(t) * 0.5 ** (t // 3))
+        optimizer.step()
         scheduler.step()
 
 
@@ -511,6 +526,7 @@ def test_a_scheduler_without_effect_says_so():
     with pytest.warns(UserWarning, match="weight_decay is 0 in every group, and 0 times a factor stays 0"):
         ls.HyperScheduler(ours(), "weight_decay", schedule.cosine(9))
     ls.StepLR(ours(lrs=[0.0]), 3)                       # a learning rate of 0 is legal
+    ls.HyperScheduler(ours(lrs=[0.0]), "lr", schedule.cosine(9))
 
 
 def test_metrics_that_mislead_are_told_once():

@@ -310,6 +310,18 @@ def _useful(roots: list[Node], targets: dict) -> set[Node]:
     return useful
 
 
+def leaves(tensor: Tensor) -> list[Tensor]:
+    """Return the leaves that the gradient of a Tensor flows to, in the order in which they were used."""
+    seen: dict[Tensor | Node, None] = {}
+    waiting = [tensor._node or tensor]
+    while waiting:
+        x = waiting.pop()
+        if x not in seen:
+            seen[x] = None
+            waiting += x.parents if type(x) is Node else ()
+    return [x for x in reversed(seen) if type(x) is not Node]
+
+
 def retain_grad(tensor: Tensor) -> None:
     """Accumulate the gradient of a computed Tensor in its `.grad` too."""
     if not tensor._requires_grad:

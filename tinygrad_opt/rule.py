@@ -32,7 +32,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from .language import FUNCTIONS, NAMED, REDUCTIONS, Reduction, RuleError, called, latex, letter, named, symbol, text
+from .language import FUNCTIONS, REDUCTIONS, Reduction, RuleError, called, latex, letter, named, symbol, text
 from .lowering import Pass, find_arrays, find_levels, number_reductions
 
 sqrt, exp, log, tanh, cbrt, square, sign, abs, isnan, maximum, minimum, power, where = (
@@ -210,8 +210,10 @@ def _read(function: Callable[..., Any]) -> tuple[list[str], list[tuple[str, ast.
 
 
 def _is_rule(function: Callable[..., Any], node: ast.expr) -> bool:
-    return (isinstance(node, ast.Call) and called(node) not in FUNCTIONS.keys() | REDUCTIONS.keys() | NAMED.keys()
-            and _lookup(function, node) is not None)
+    if not isinstance(node, ast.Call) or called(node) in FUNCTIONS.keys() | REDUCTIONS.keys():
+        return False
+    found = _lookup(function, node)
+    return found is not None and getattr(found, "latex", None) is None                  # a word of matrices has one
 
 
 def _lookup(function: Callable[..., Any], call: ast.Call) -> Callable[..., Any] | None:

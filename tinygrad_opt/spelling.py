@@ -63,3 +63,24 @@ def _respell(owner: str, taken: Any, args: tuple, options: dict[str, Any]) -> di
         if place >= len(args):
             options["betas"] = tuple(betas)
     return options
+
+
+class AdamFamily:
+    """What the Adam family's running means are also called; only its classes have `m` and `v`."""
+
+    @property
+    def m(self) -> dict[str | int, Any]:
+        """The mean of each gradient, `exp_avg` in `state`: the arrays themselves, by name, or by number from 0."""
+        return self._by_name("exp_avg")
+
+    @property
+    def v(self) -> dict[str | int, Any]:
+        """The mean of each squared gradient, `exp_avg_sq` in `state`: as `m`."""
+        return self._by_name("exp_avg_sq")
+
+    def _by_name(self: Any, key: str) -> dict[str | int, Any]:
+        """Return what is in the state of each parameter; by number where names are missing, or not unique."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        names = [name for group in self.param_groups for name in group.get("param_names", ())]
+        keys = names if len(set(names)) == len(params) else range(len(params))
+        return {name: self.state[p][key].data for name, p in zip(keys, params) if key in self.state.get(p, ())}

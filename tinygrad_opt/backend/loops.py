@@ -19,6 +19,38 @@ def address(typingctx, number):
     return types.voidptr(number), generate
 
 
+def _cbrt(real, whole, tiny, up, down, steps, guess):
+    """Return the cube root of a scalar of one precision: the numpy backend's, step by step."""
+    @njit(inline="always")
+    def cbrt(x):
+        small = abs(x) < tiny
+        a = real(abs(x) * up if small else abs(x))
+        y = guess(real(a).view(whole))
+        for _ in range(steps):
+            t = y / a * y * y
+            y = y * ((t + real(2)) / (real(2) * t + real(1)))
+        y = y * down if small else y
+        y = y if x > real(0) else -y
+        return y if a > real(0) and a < real(numpy.inf) else x
+    return cbrt
+
+
+@njit(inline="always")
+def _guess32(bits):
+    return numpy.int32((numpy.int64(bits) * 1431655766 >> 32) + 709958130).view(numpy.float32)
+
+
+@njit(inline="always")
+def _guess64(bits):
+    return numpy.int64((((bits >> 32) * 1431655766 >> 32) + 715094163) << 32).view(numpy.float64)
+
+
+cbrt_float32 = _cbrt(numpy.float32, numpy.int32, numpy.finfo(numpy.float32).tiny, numpy.float32(2.0 ** 24),
+                     numpy.float32(2.0 ** -8), 2, _guess32)
+cbrt_float64 = _cbrt(numpy.float64, numpy.int64, numpy.finfo(numpy.float64).tiny, numpy.float64(2.0 ** 54),
+                     numpy.float64(2.0 ** -18), 3, _guess64)
+
+
 @loop
 def add_bias(y, bias, rectify):
     """Add a bias to each row of y, in place; with `rectify` keep the larger of that and 0, and NaN."""

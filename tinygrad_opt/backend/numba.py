@@ -61,7 +61,7 @@ def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[Table, Any], Any]:
         return min((row for row, end in ends if row < end), default=None)
 
     def add_up(table: Table, constants: Any) -> numpy.ndarray:
-        sums = numpy.zeros((len(table.rows), len(walk.terms), LANES))
+        sums = numpy.empty((len(table.rows), len(walk.terms), LANES))
         _share(kernel, table, numpy.array(constants, dtype=numpy.float64, ndmin=2), sums)
         return sums
     return add_up if walk.terms else update

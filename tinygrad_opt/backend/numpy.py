@@ -29,7 +29,7 @@ def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[list, Any], Any]:
     """Return a pass of a rule as a function of a table and constants."""
     from ..language import FUNCTIONS, REDUCTIONS
     space = {name: function.array for name, function in FUNCTIONS.items()}
-    space |= {name: reduction.term for name, reduction in REDUCTIONS.items()}
+    space |= {name: reduction.term for name, reduction in REDUCTIONS.items()} | {"cbrt": cbrt}
     exec(walk.numpy(), space)
     body, cast = space[walk.name], dtype.type
 
@@ -88,6 +88,29 @@ def cross_entropy(z: numpy.ndarray, labels: numpy.ndarray,
     gradient *= share / total
     gradient[rows, labels] -= share
     return share * (numpy.log(total[:, 0]) - chosen).sum(), gradient
+
+
+def cbrt(x: numpy.ndarray) -> numpy.ndarray:
+    """Return the cube root of each element, to two units in the last place.
+
+    Halley's steps from a guess, a third of the exponent: plain arithmetic, of which a compiled loop makes the same
+    bits, eight at a time. That of the C library takes ten times as long.
+    """
+    a, real = numpy.abs(x), x.dtype.type
+    small = a < numpy.finfo(x.dtype).tiny
+    a = numpy.multiply(a, real(2.0 ** (24 if x.dtype == numpy.float32 else 54)), out=a, where=small)
+    if x.dtype == numpy.float32:
+        bits = a.view(numpy.int32).astype(numpy.int64)
+        y, steps, back = ((bits * 1431655766 >> 32) + 709958130).astype(numpy.int32).view(real), 2, real(2.0 ** -8)
+    else:
+        bits = a.view(numpy.int64) >> 32
+        y, steps, back = ((bits * 1431655766 >> 32) + 715094163 << 32).view(real), 3, real(2.0 ** -18)
+    with numpy.errstate(all="ignore"):
+        for _ in range(steps):
+            t = y / a * y * y
+            y = y * ((t + real(2)) / (real(2) * t + real(1)))
+    y = numpy.where(small, y * back, y)
+    return numpy.where((a > 0) & (a < numpy.inf), numpy.where(x > 0, y, -y), x)
 
 
 def erf(x: numpy.ndarray) -> numpy.ndarray:

@@ -21,8 +21,9 @@ import numpy
 from numba import carray, njit
 
 from tinygrad_opt.backend.loops import address
+from tinygrad_opt.backend.loops import cbrt_{dtype} as cbrt
 
-cbrt, exp, log, sqrt, tanh, isnan = numpy.cbrt, numpy.exp, numpy.log, numpy.sqrt, numpy.tanh, numpy.isnan
+exp, log, sqrt, tanh, isnan = numpy.exp, numpy.log, numpy.sqrt, numpy.tanh, numpy.isnan
 real = numpy.{dtype}
 
 
@@ -82,16 +83,27 @@ _ADD_UP = '''
 @njit("int64(int64[:,::1], int64, int64, float64[:,::1], float64[:,:,::1])", cache=True, nogil=True,
       error_model="numpy")
 def kernel(_table, _first, _last, _constants, _sums):
+    # Sums in memory of their own, in loops whose length the compiler knows, become vector instructions.
+    {parts}
     for _row in range(_first, _last):
         _length, _line = _table[_row, {width}], _row if _constants.shape[0] > 1 else 0
+        _whole = _length - _length % {lanes}
         {constants}
         {arrays}
-        for _start in range(0, _length, {lanes}):
-            for _lane in range(min({lanes}, _length - _start)):
+        {clear}
+        for _start in range(0, _whole, {lanes}):
+            for _lane in range({lanes}):
                 _i = _start + _lane
                 {load}
                 {body}
                 {store}
+        for _start in range(_whole, _length, {lanes}):
+            for _lane in range(_length - _start):
+                _i = _start + _lane
+                {load}
+                {body}
+                {store}
+        {keep}
     return _last
 '''
 
@@ -133,8 +145,11 @@ def numba_source(walk: Pass, dtype: numpy.dtype) -> str:
                       for k, a in enumerate(walk.arrays)], 8),
         load=_join([f"{a} = _{a}[_i]" for a in walk.arrays], inner),
         body=_join([f"{target} = {value}" for target, value in walk.lines("python")], inner),
-        store=_join([f"_sums[_row, {k}, _lane] += {term}" for k, term in enumerate(walk.terms)]
-                    or [f"_{a}[_i] = {a}" for a in walk.arrays if a != "g"], inner))
+        store=_join([f"_{term}[_lane] += {term}" for term in walk.terms]
+                    or [f"_{a}[_i] = {a}" for a in walk.arrays if a != "g"], inner),
+        parts=_join([f"_{term} = numpy.empty({LANES})" for term in walk.terms], 4),
+        clear=_join([f"_{term}[:] = 0" for term in walk.terms], 8),
+        keep=_join([f"_sums[_row, {k}] = _{term}" for k, term in enumerate(walk.terms)], 8))
 
 
 def cuda_source(walk: Pass, dtype: numpy.dtype) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from .. import gradients
 from ..gradients import *  # noqa: F403
 from ..ops import cat, flatten
+from ..spelling import CLIPPING
 from ..tensor import Tensor
 
-__all__ = [*gradients.__all__, "parameters_to_vector", "vector_to_parameters"]
+globals().update({other: getattr(gradients, name) for other, name in CLIPPING.items()})
+
+__all__ = [*gradients.__all__, *CLIPPING, "parameters_to_vector", "vector_to_parameters"]
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

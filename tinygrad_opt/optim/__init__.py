@@ -2,7 +2,8 @@
 
 from importlib import import_module
 
-from ..spelling import OPTIM
+from .. import gradients
+from ..spelling import CLIPPING, OPTIM
 from .adabelief import AdaBelief
 from .adabound import AdaBound
 from .adagrad import Adadelta, Adagrad
@@ -41,13 +42,13 @@ OPTIMIZERS = {cls.__name__: cls for cls in (
 _SPELLINGS = {other: OPTIMIZERS[name] for other, name in OPTIM.items()}
 globals().update(_SPELLINGS)
 
-# These are read when they are first asked for.
-_LATER = {"lr_scheduler": "lr_scheduler", "schedule": "schedule", "swa_utils": "swa_utils",
-          **dict.fromkeys(("AveragedModel", "EMA", "update_bn"), "swa_utils"),
+# These are read when they are first asked for, and the functions on gradients are found here too.
+_LATER = {"lr_scheduler": ".lr_scheduler", "schedule": ".schedule", "swa_utils": ".swa_utils",
+          **dict.fromkeys(("AveragedModel", "EMA", "update_bn"), ".swa_utils"),
           **dict.fromkeys(("ClipNorm", "ClipValue", "ClipAGC", "ClipBlockRMS", "Normalize", "Centralize", "Noise",
-                           "Guard", "WeightDecay"), "transforms"),
-          **dict.fromkeys(("decay_groups", "layer_decay_groups"), "groups")}
-CLIPS = ("clip_grad_norm_", "clip_grad_value_")
+                           "Guard", "WeightDecay"), ".transforms"),
+          **dict.fromkeys(("decay_groups", "layer_decay_groups"), ".groups"),
+          **dict.fromkeys([*gradients.__all__, *CLIPPING], "..gradients")}
 
 __all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "Optimizer", "create", "from_rule", "lineage",
            "list_optimizers", "optimizer_info", "register_optimizer_step_post_hook",
@@ -57,7 +58,7 @@ __all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "Optimizer", "create
 def __getattr__(name: str):
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{_LATER[name]}", __name__)
-    value = module if name == _LATER[name] else getattr(module, name)
+    module = import_module(_LATER[name], __name__)
+    value = module if name == _LATER[name].strip(".") else getattr(module, CLIPPING.get(name, name))
     globals()[name] = value
     return value

@@ -65,26 +65,25 @@ class Accumulate(Wrapper):
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        states = self.state
         params = [p for group in self.param_groups for p in group["params"]]
         for p in params:
             if p._grad is not None:
-                self._add(p)
+                self._add(p, states[p])
         self.zero_grad()
         self.count += 1
         if self.count >= self.k:
             for p in params:
-                if "grad_sum" in self.state.get(p, ()):
-                    mean = self.state[p].pop("grad_sum")._data / self.count
-                    p.grad = Tensor._wrap(mean.astype(p.dtype, copy=False))
+                if "grad_sum" in states.get(p, ()):
+                    p.grad = xp.asarray(states[p].pop("grad_sum")._data / self.count, p.dtype)
             self.count = 0
             self.optimizer.step()
             self.zero_grad()
         return loss
 
-    def _add(self, p: Tensor) -> None:
-        state, g = self.state[p], p._grad._data
+    def _add(self, p: Tensor, state: dict[str, Any]) -> None:
         if "grad_sum" in state:
-            state["grad_sum"]._data += g
+            state["grad_sum"]._data += p._grad._data
         else:
             state.setdefault("step", 0)
-            state["grad_sum"] = Tensor._wrap(xp.array(g, working_dtype(p)))
+            state["grad_sum"] = Tensor._wrap(xp.array(p._grad._data, working_dtype(p)))

@@ -81,6 +81,14 @@ class AdaBelief(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: as Adam, with longer steps where gradients agree with each other; worth a try where Adam generalises less
+    well than SGD. eps matters more than in Adam. Begin with lr 0.001.
+
+    Elsewhere: the authors' code rectifies by default, optax never does; eps enters the stored mean square at every
+    step in both. Some collections go different ways with their fast and their plain code.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

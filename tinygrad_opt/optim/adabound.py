@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import maximum, minimum, sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -35,7 +36,7 @@ def amsbound(p, g, m, v, v_max, t, lr, beta1, beta2, eps, final_lr, gamma, weigh
     return p, m, v, v_max
 
 
-class AdaBound(Optimizer):
+class AdaBound(AdamFamily, Optimizer):
     """AdaBound and AMSBound (Luo, Xiong, Liu & Sun, ICLR 2019, OpenReview Bkg3g2R9FX).
 
     Parameters
@@ -59,6 +60,13 @@ class AdaBound(Optimizer):
         Divide by the largest mean square so far.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: a quick start like Adam's and an end like SGD's without a switch between the two. It needs both rates:
+    begin with lr 0.001 and final_lr 0.1, or what SGD would take.
+
+    Elsewhere: the authors' code lets final_lr follow a schedule of lr; here, as in the paper, it stands.
 
     Examples
     --------

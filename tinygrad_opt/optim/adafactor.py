@@ -21,16 +21,14 @@ def least_root(eps, p):
 
 
 @named(r"\max\left(\epsilon_{{2}}, \mathrm{{RMS}}\left({1}\right)\right)")
-def size(eps, p):
+def own_size(eps, p):
     """Return the root mean square of a parameter, at least the second of eps."""
     return at_least(rms(p), eps[1])
 
 
-def adafactor_step(p, g, V, t, lr, eps, d, weight_decay):
-    alpha = size(eps, p) * at_most(lr, 1 / t ** 0.5)
-    u = g / sqrt(maximum(V, least_root(eps, p) ** 2))
-    p = p * (1 - lr * weight_decay)
-    p = p - alpha / at_least(rms(u) / d, 1) * u
+def adafactor_step(p, u, t, lr, eps, d, weight_decay):
+    alpha = own_size(eps, p) * at_most(lr, 1 / t ** 0.5)
+    p = (1 - lr * weight_decay) * p - alpha / at_least(rms(u) / d, 1) * u
     return p
 
 
@@ -40,8 +38,9 @@ def factored(p, g, R, C, t, lr, beta2_decay, eps, d, weight_decay):
     s = g ** 2
     R = (1 - w) * R + w * row_means(s)
     C = (1 - w) * C + w * column_means(s)
-    V = R * (C / maximum(column_means(R), least_root(eps, p)))
-    p = adafactor_step(p, g, V, t, lr, eps, d, weight_decay)
+    e = least_root(eps, p)
+    u = g / maximum(sqrt(R) * sqrt(C / maximum(column_means(R), e)), e)
+    p = adafactor_step(p, u, t, lr, eps, d, weight_decay)
     return p, R, C
 
 
@@ -49,7 +48,8 @@ def factored(p, g, R, C, t, lr, beta2_decay, eps, d, weight_decay):
 def unfactored(p, g, V, t, lr, beta2_decay, eps, d, weight_decay):
     w = t ** beta2_decay
     V = (1 - w) * V + w * g ** 2
-    p = adafactor_step(p, g, V, t, lr, eps, d, weight_decay)
+    u = g / maximum(sqrt(V), least_root(eps, p))
+    p = adafactor_step(p, u, t, lr, eps, d, weight_decay)
     return p, V
 
 

@@ -30,6 +30,13 @@ class Adagrad(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: sparse features, such as words and embeddings: a weight that is seldom asked keeps a large rate. The rates
+    only fall, so that a long run of a deep network comes to a stand. Begin with lr 0.01 to 0.1.
+
+    Elsewhere: eps is added to the root, as in PyTorch; optax adds it under the root.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
@@ -86,6 +93,13 @@ class Adadelta(Optimizer):
         L2 penalty, at least 0: added to the gradient.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: where no rate is to be chosen, and to see where Adam comes from. It starts slowly, since its first steps
+    have the size of the root of eps. Leave lr at 1.
+
+    Elsewhere: PyTorch and optax agree to the last digits. Keras sets lr to 0.001 unless told otherwise.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import maximum, sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
@@ -56,7 +57,7 @@ def amsgradw(p, g, m, v, v_max, t, lr, beta1, beta2, eps, weight_decay):
     return amsgrad(p, g, m, v, v_max, t, lr, beta1, beta2, eps)
 
 
-class Adam(Optimizer):
+class Adam(AdamFamily, Optimizer):
     """Adam (Kingma & Ba, ICLR 2015, arXiv 1412.6980); AMSGrad (Reddi, Kale & Kumar, ICLR 2018).
 
     Parameters
@@ -77,6 +78,16 @@ class Adam(Optimizer):
         Ascend.
     decoupled_weight_decay : bool, default False
         Shrink the parameters instead, as AdamW does.
+
+    Notes
+    -----
+    Use: the safe first choice for nearly every network: it forgives a rate that is somewhat wrong, for two arrays
+    of state. Begin with lr 0.001. With weight decay take AdamW.
+
+    Elsewhere: eps stands outside the root, after bias correction, as in PyTorch and optax; in Keras it is added
+    before, so that the same number means something else, and its default is 1e-7. MLX corrects no bias unless
+    asked. AMSGrad's maximum is that of the uncorrected mean square, as in PyTorch; optax takes that of the
+    corrected one.
 
     Examples
     --------
@@ -116,6 +127,15 @@ class AdamW(Adam):
         As for Adam.
     weight_decay : float, default 1e-2
         The share of lr by which a parameter shrinks at each step, at least 0.
+
+    Notes
+    -----
+    Use: transformers, and whatever is trained for long with weight decay: today's default. Begin with lr 0.001,
+    3e-4 for a large model, with a warm-up and a cosine; `tg.optim.decay_groups` leaves biases and norms without
+    decay.
+
+    Elsewhere: that lr multiplies the decay is PyTorch's and optax's habit; the paper multiplies by the factor of
+    the schedule alone. optax decays by 1e-4 unless told otherwise. MLX corrects no bias unless asked.
 
     Examples
     --------

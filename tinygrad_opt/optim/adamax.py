@@ -26,6 +26,14 @@ class Adamax(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: gradients that are mostly small and now and then huge, as those of embeddings: a huge one is forgotten
+    slowly, and no square overflows. Begin with lr 0.002.
+
+    Elsewhere: eps is added to the size of the gradient before the maximum is taken, as in PyTorch and optax. MLX
+    corrects no bias.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

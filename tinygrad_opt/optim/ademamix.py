@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import exp, log, sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -28,7 +29,7 @@ def warming(p, g, m, m_slow, v, t, lr, beta1, beta2, beta3, alpha, beta3_warmup,
     return ademamix(p, g, m, m_slow, v, t, lr, beta1, beta2, beta3, alpha, eps, weight_decay)
 
 
-class AdEMAMix(Optimizer):
+class AdEMAMix(AdamFamily, Optimizer):
     """AdEMAMix (Pagliardini, Ablin & Grangier, ICLR 2025, arXiv 2409.03137).
 
     Parameters
@@ -52,6 +53,15 @@ class AdEMAMix(Optimizer):
         The share of lr by which a parameter shrinks at each step, at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: long runs of language models, in which old gradients still tell something. Take both warm-ups as long as
+    the run: without them the slow mean unsettles the beginning. One array more than Adam. Begin with AdamW's lr,
+    0.001.
+
+    Elsewhere: optax's alpha is 5. The authors' code adds 1e-8 to the betas inside the logarithms of the warm-up,
+    which the paper does not and this does not. Some collections correct the bias of the slow mean.
 
     Examples
     --------

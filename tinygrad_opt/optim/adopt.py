@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import maximum, minimum, sqrt, where
+from ..spelling import AdamFamily
 from .optimizer import Optimizer
 from .ranges import POSITIVE
 
 
-class ADOPT(Optimizer):
+class ADOPT(AdamFamily, Optimizer):
     """ADOPT (Taniguchi et al., NeurIPS 2024, arXiv 2411.02853); the first step only looks at the gradient.
 
     Parameters
@@ -24,6 +25,13 @@ class ADOPT(Optimizer):
         The least that is divided by, above 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as Adam, where beta2 is not to be tuned: it converges with any. The same state and lr: begin with 0.001.
+
+    Elsewhere: the bound on the first steps came after the first publication; older copies have none. optax and timm
+    have it, and agree to the last digits.
 
     Examples
     --------

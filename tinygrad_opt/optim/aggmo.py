@@ -49,6 +49,11 @@ class AggMo(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: as SGD, where a momentum of 0.99 would be quick but swings: the other momenta damp it. One array for each.
+    Begin with the lr that SGD takes with momentum 0.9, 0.01 to 0.1.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

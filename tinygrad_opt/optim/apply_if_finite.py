@@ -83,8 +83,8 @@ of zero
         self.errors += 1
         words = f"ApplyIfFinite: the gradient of parameter {name} has NaN or infinite entries"
         if self.errors > self.max_consecutive_errors:
-            raise RuntimeError(f"{words}, step {self.errors} in a row of at most {self.max_consecutive_errors}. The run "
-                               f"has diverged: go back to a checkpoint and lower lr ({self.lr}), or look for a "
+            raise RuntimeError(f"{words}, step {self.errors} in a row of at most {self.max_consecutive_errors}. The "
+                               f"run has diverged: go back to a checkpoint and lower lr ({self.lr}), or look for a "
                                "logarithm or a quotient of zero")
         if not self.skipped:
             warnings.warn(f"{words}: the step is left out, as are others like it; optimizer.skipped counts them",

@@ -33,6 +33,15 @@ class ASGD(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: convex problems, and the last stretch of a run, where the path is noisy and its average is wanted: let t0
+    be the step at which the loss stops falling, and evaluate the average. Begin with SGD's lr, 0.01.
+
+    Elsewhere: PyTorch rounds the rate and the weight of the average to single precision unless its default dtype is
+    double, which moves a float64 run by about 1e-8. Some collections give the name to an adaptive SGD, which is not
+    this.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

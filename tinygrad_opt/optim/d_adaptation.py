@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ..rule import abs, global_dot, global_norm, global_total, maximum, minimum, sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer, start
@@ -36,6 +37,11 @@ class DAdaptSGD(Optimizer):
         By how much the estimate may grow in a step, above 1.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: convolutional networks without a rate to tune: leave lr at 1 and lower it by a schedule. The estimate of
+    the distance only grows, so that a bad start may leave it too large.
 
     Examples
     --------
@@ -115,7 +121,7 @@ def dadapt_adam_with(rate_of, decouple):
     return dadapt_adam
 
 
-class DAdaptAdam(Optimizer):
+class DAdaptAdam(AdamFamily, Optimizer):
     """Adam with D-adaptation (Defazio & Mishchenko, ICML 2023, arXiv 2301.07733): no rate to tune.
 
     Parameters
@@ -140,6 +146,14 @@ class DAdaptAdam(Optimizer):
         By how much the estimate may grow in a step, above 1.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: networks for which one would take Adam, without a rate to tune: leave lr at 1 and lower it by a schedule.
+    Prodigy is its successor and mostly the better choice.
+
+    Elsewhere: optax always corrects the bias and decouples the decay; the authors' defaults, and these, do neither.
+    Some collections multiply by the norm by which the method divides.
 
     Examples
     --------
@@ -204,7 +218,7 @@ def prodigy_with(rate_of, decouple, weigh):
     return prodigy
 
 
-class Prodigy(Optimizer):
+class Prodigy(AdamFamily, Optimizer):
     """Prodigy (Mishchenko & Defazio, ICML 2024, arXiv 2306.06101): Adam with no rate to tune.
 
     Parameters
@@ -235,6 +249,13 @@ class Prodigy(Optimizer):
         By how much the estimate may grow in a step, above 1.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: networks for which one would take AdamW, without a rate to tune: leave lr at 1 and lower it by a cosine;
+    where the estimate comes out wrong, change d_coef. Twice the state of AdamW.
+
+    Elsewhere: optax always corrects the bias; the authors' default, and this one, does not.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..tensor import Tensor
 from .optimizer import Optimizer
-from .wrapper import Wrapper
+from .wrapper import Wrapper, named_parameters
 
 
 class Freeze(Wrapper):
@@ -42,9 +42,9 @@ class Freeze(Wrapper):
     """
 
     def __init__(self, optimizer: Optimizer, predicate: Callable[[str, Tensor], bool]) -> None:
-        super().__init__(optimizer)
-        named = self._named()
-        self._frozen = {name: p for name, p in named.items() if predicate(name, p)}
+        super().__init__(optimizer, frozen=())
+        named = named_parameters(self)
+        self._set({"frozen": [name for name, p in named.items() if predicate(name, p)]})
         if not self._frozen:
             raise ValueError(f"Freeze: the predicate holds for no parameter; they are {', '.join(named)}. If these are "
                              "no names, make the optimizer of model.named_parameters()")
@@ -58,22 +58,17 @@ class Freeze(Wrapper):
         """Let go of those for which a predicate holds, by default of all."""
         self._frozen = {name: p for name, p in self._frozen.items() if not predicate(name, p)}
 
+    def _own(self) -> dict[str, Any]:
+        return {"frozen": list(self._frozen)}
+
+    def _set(self, own: dict[str, Any]) -> None:
+        named = named_parameters(self)
+        unknown = [name for name in own["frozen"] if name not in named]
+        if unknown:
+            raise ValueError(f"Freeze: there is no parameter {', '.join(unknown)} to freeze; they are "
+                             f"{', '.join(named)}")
+        self._frozen = {name: named[name] for name in own["frozen"]}
+
     def _look(self, loss: Any) -> None:
         for p in self._frozen.values():
             p._grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what every wrapper does, and the names of what is `frozen`."""
-        return {**super().state_dict(), "frozen": list(self._frozen)}
-
-    def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
-        """Continue from what `state_dict` returned; what was frozen then is frozen now."""
-        names, named = state_dict.get("frozen", self.frozen), self._named()
-        unknown = [name for name in names if name not in named]
-        if unknown:
-            raise ValueError(f"Freeze: the saved state froze {', '.join(unknown)}; there are only {', '.join(named)}")
-        super().load_state_dict(state_dict, strict)
-        self._frozen = {name: named[name] for name in names}
-
-    def __repr__(self) -> str:
-        return super().__repr__().replace("()", f"({', '.join(self._frozen)})", 1)

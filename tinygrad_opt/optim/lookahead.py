@@ -11,7 +11,7 @@ from .wrapper import Whole, Wrapper
 
 
 class Lookahead(Wrapper):
-    """Every k steps go only a part of the way that another optimizer went (Zhang et al., NeurIPS 2019, arXiv 1907.08610).
+    """Go only a part of the way that another optimizer went in k steps (Zhang et al., NeurIPS 2019, arXiv 1907.08610).
 
     The slow weights start where the parameters are at the first step, and are kept as `slow` in the state. Hooks that
     are registered later see the parameters after they were set back.
@@ -52,16 +52,14 @@ class Lookahead(Wrapper):
         self._watch()                               # hooks are not copied
 
     def _begin_slow(self, *hooked: Any) -> None:
-        for p in self._params():
-            state = self.state[p]
+        for p, state in self._states():
             if "slow" not in state:
                 state.setdefault("step", 0)
                 state["slow"] = Tensor._wrap(start(p))
 
     def _follow(self, *hooked: Any) -> None:
         if self.step_count % self.k == 0:
-            for p in self._params():
-                state = self.state[p]
+            for p, state in self._states():
                 fast, slow = state.get("master", p)._data, state["slow"]._data
                 # This form leaves a weight that has not moved, and any weight where alpha is 1, to the bit.
                 fast -= (1 - self.alpha) * (fast - slow)
@@ -69,5 +67,6 @@ class Lookahead(Wrapper):
                 p._data[...] = fast
                 p._version[0] += 1
 
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+    def _states(self) -> list[tuple[Tensor, dict[str, Any]]]:
+        everything = self.state
+        return [(p, everything[p]) for group in self.param_groups for p in group["params"]]

@@ -27,6 +27,11 @@ class MADGRAD(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: where Adam generalises less well than SGD, and sparse problems. Its lr must be sought anew, with little or
+    no weight decay: begin with 0.01. Three arrays of state.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

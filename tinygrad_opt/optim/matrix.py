@@ -72,8 +72,8 @@ def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int
     x = u.T if tall else u
     x = x / at_least(float(xp.linalg.norm(x)), eps)
     for _ in range(int(steps)):
-        s = x @ x.T
-        x = a * x + (b * s + c * s @ s) @ x
+        s = x @ x.T                                 # symmetric: s @ s.T is s @ s for less, as x @ x.T is
+        x = a * x + (b * s + c * (s @ s.T)) @ x
     return x.T if tall else x
 
 
@@ -121,7 +121,7 @@ def inverse_powers(H: Factors, exponent: float | None, eps: float) -> Factors:
 
     No eigenvalue counts as smaller than eps, which the factors started from.
     """
-    exponent = 1 / (2 * len(H)) if exponent is None else exponent
+    exponent = exponent or 1 / max(2 * len(H), 1)
     return [(vectors * maximum(values, eps) ** -exponent) @ vectors.T for values, vectors in map(eigh, H)]
 
 

@@ -71,7 +71,7 @@ class Muon(Optimizer):
     eps : float, default 1e-7
         The least norm by which a matrix is divided before, at least 0.
     ns_steps : int, default 5
-        How often the polynomial is applied, below 100.
+        How often the polynomial is applied, 1 to 99.
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
         The factor of lr for a matrix: sqrt(max(1, rows / columns)), as without a name, or
         0.2 sqrt(max(rows, columns)), with which the rate and decay of AdamW may be kept.
@@ -96,7 +96,7 @@ class Muon(Optimizer):
     """
 
     state_names = {"b": "momentum_buffer"}
-    ranges = {"ns_coefficients": (Range("(-inf, inf)"),) * 3, "ns_steps": Whole("[0, 100)")}
+    ranges = {"ns_coefficients": (Range("(-inf, inf)"),) * 3, "ns_steps": Whole("[1, 100)")}
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
                  nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),

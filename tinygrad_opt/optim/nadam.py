@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -33,7 +34,7 @@ def nadamw(p, g, m, v, mu_product, t, lr, beta1, beta2, eps, momentum_decay, wei
     return nadam(p, g, m, v, mu_product, t, lr, beta1, beta2, eps, momentum_decay)
 
 
-class NAdam(Optimizer):
+class NAdam(AdamFamily, Optimizer):
     """NAdam (Dozat, ICLR workshop 2016), as in PyTorch with the paper's schedule of the momentum.
 
     Parameters
@@ -54,6 +55,14 @@ class NAdam(Optimizer):
         Shrink the parameters instead, as AdamW does.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as Adam, where its first steps are to be quicker: it looks ahead along the mean gradient. Same state, same
+    lr: begin with 0.001 to 0.002.
+
+    Elsewhere: two methods bear this name. PyTorch's, which this is, lets the momentum rise by momentum_decay;
+    optax's keeps it constant. They meet at momentum_decay=1e9.
 
     Examples
     --------

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import norm, sqrt
+from ..spelling import AdamFamily
 from .optimizer import Optimizer
 
 
-class NovoGrad(Optimizer):
+class NovoGrad(AdamFamily, Optimizer):
     """NovoGrad (Ginsburg et al., 2019, arXiv 1905.11286).
 
     Parameters
@@ -25,6 +26,11 @@ class NovoGrad(Optimizer):
         Added, times the parameter, to the scaled gradient; at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: speech and other networks in large batches: the state of SGD with momentum, and for each tensor one number.
+    Begin with lr 0.01.
 
     Examples
     --------

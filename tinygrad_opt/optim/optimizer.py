@@ -13,7 +13,7 @@ from ..backend import xp
 from ..rule import Rule
 from ..spelling import spelled
 from ..tensor import Handle, Tensor, enable_grad
-from .plan import MatrixRun, Plan, Run, advance, read_rule, tensors, working_dtype
+from .plan import MatrixRun, Plan, Run, State, advance, read_rule, tensors, working_dtype
 from .ranges import RANGES, check
 
 STEP_HOOKS: dict[str, list[Callable]] = {"pre": [], "post": []}        # of every optimizer
@@ -88,7 +88,7 @@ class Optimizer:
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = {**defaults, "maximize": defaults.get("maximize", False)}
         self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[Tensor, dict[str, Any]] = _State()
+        self.state: dict[Tensor, dict[str, Any]] = State()
         self.step_count = 0
         self.skipped = 0                            # steps that a loss scaler or the like has left out
         self.grad_transforms: list[Callable] = []
@@ -477,14 +477,6 @@ class Scheduled:
         """Take over a group that was loaded after t steps."""
         self.written, own = self.group[self.key], float(self.function(t))
         self.factor = self.written / own if own else 1.0
-
-
-class _State(dict):
-    """State by parameter; asking for a parameter that has none gives it an empty one."""
-
-    def __missing__(self, p: Tensor) -> dict[str, Any]:
-        self[p] = {}
-        return self[p]
 
 
 def _groups(params: Any, owner: str) -> list[dict[str, Any]]:

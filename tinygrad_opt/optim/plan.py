@@ -7,7 +7,7 @@ replaces an array. In between a step is one kernel call a pass, however many par
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from operator import is_
 from typing import Any
 
@@ -45,6 +45,31 @@ def advance(runs: list[Run | MatrixRun]) -> list[Tensor]:
     return [p for p in [run.step() for run in runs] if p is not None]
 
 
+class State(dict):
+    """State by parameter, which counts how often an entry came, went or was replaced.
+
+    Asking for a parameter that has none gives it an empty one.
+    """
+
+    changes = 0
+
+    def __missing__(self, p: Tensor) -> dict[str, Any]:
+        self[p] = {}
+        return self[p]
+
+
+def _counted(method: Callable) -> Callable:
+    @wraps(method)
+    def call(self: State, *args: Any, **kwargs: Any) -> Any:
+        self.changes += 1
+        return method(self, *args, **kwargs)
+    return call
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(State, _name, _counted(getattr(dict, _name)))
+
+
 class Plan:
     """The runs of one group.
 
@@ -55,8 +80,8 @@ class Plan:
     """
 
     def __init__(self, kinds: dict[Rule, list[Tensor]], group: dict[str, Any], told: dict[str, float],
-                 state: dict[Tensor, dict], state_names: dict[str, str]) -> None:
-        self.params = list(group["params"])
+                 state: State, state_names: dict[str, str]) -> None:
+        self.params, self.changes = list(group["params"]), state.changes
         self.absent = [p for p in self.params if p._grad is None]
         self.examples = [(rule, params[0]) for rule, params in kinds.items()]
         self.runs: list[Run | MatrixRun] = []
@@ -70,9 +95,9 @@ class Plan:
             self.runs += ([MatrixRun(numbers, params, state, names)] if rule.matrix
                           else [Run(numbers, params, state, names) for params in alike.values()])
 
-    def fits(self, params: list[Tensor], state: dict[Tensor, dict], rule_of: Callable[[Tensor], Rule]) -> bool:
+    def fits(self, params: list[Tensor], state: State, rule_of: Callable[[Tensor], Rule]) -> bool:
         """Whether the same arrays are still in the same places, under the same rules."""
-        if len(params) != len(self.params) or not all(map(is_, params, self.params)):
+        if len(params) != len(self.params) or not all(map(is_, params, self.params)) or state.changes != self.changes:
             return False
         for rule, p in self.examples:
             if rule_of(p) is not rule:
@@ -81,7 +106,7 @@ class Plan:
             if p._grad is not None:
                 return False
         for run in self.runs:
-            if not run.fits(state):
+            if not run.fits():
                 return False
         return True
 
@@ -138,8 +163,9 @@ class Run:
         self.levels = len(self.rule.passes) - 1
         self.kept, self.memory = [names[name] for name in self.rule.states], [names[name] for name in self.rule.memory]
         self.states = [state[p] for p in params]
-        self.held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept))
-                     for p, s in zip(params, self.states)]
+        self.gradients = [p._grad for p in params]
+        held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept)) for p, s in zip(params, self.states)]
+        self.places = list(zip(*held))
         self.versions = [p._version for p in params]
         # The kernels walk flat memory of one precision: a half or a strided array is copied in before a step and out
         # after it. A half parameter is the rounded copy of its master, which the state keeps.
@@ -147,31 +173,36 @@ class Run:
         self.kernels = [_kernel(walk, dtype) for walk in self.rule.passes]
         flat = [[s["master"]._data if place == 0 and "master" in s
                  else a if a.flags.c_contiguous and a.dtype == dtype else xp.array(a, dtype, order="C")
-                 for place, a in enumerate(arrays)] for arrays, s in zip(self.held, self.states)]
-        self.loose = [(place, a, copy) for arrays, copies in zip(self.held, flat)
+                 for place, a in enumerate(arrays)] for arrays, s in zip(held, self.states)]
+        self.loose = [(place, a, copy) for arrays, copies in zip(held, flat)
                       for place, (a, copy) in enumerate(zip(arrays, copies)) if a is not copy]
         rows = [(k, tuple(a.reshape(-1)[start:start + backend.ROW] for a in arrays)) for k, arrays in enumerate(flat)
                 for start in range(0, arrays[0].size, backend.ROW)]
         self.owners = numpy.array([k for k, _ in rows], dtype=numpy.intp)
         self.table = backend.table([row for _, row in rows]) if rows else None
 
-    def fits(self, state: dict[Tensor, dict]) -> bool:
+    def fits(self) -> bool:
         """Whether nothing has changed since but the numbers in the arrays."""
-        first = self.states[0]
-        step = first.get("step")
-        for p, held, s in zip(self.params, self.held, self.states):
-            g = p._grad
-            if (g is None or g._data is not held[1] or p._data is not held[0] or state.get(p) is not s
-                    or s.get("step") != step):
+        try:
+            return self._same()
+        except (KeyError, AttributeError):          # an entry of the state is gone, or no Tensor any more
+            return False
+
+    def _same(self) -> bool:
+        # One short loop for each thing to look at is the fastest: a step of many small tensors is mostly this.
+        for p, g, a in zip(self.params, self.gradients, self.places[0]):
+            if p._grad is not g or p._data is not a:
                 return False
-            for place, name in enumerate(self.kept, start=2):
-                if getattr(s.get(name), "_data", None) is not held[place]:
+        step = self.states[0]["step"]
+        for s in self.states:
+            if s["step"] != step:
+                return False
+        for name, arrays in zip(self.kept, self.places[2:]):
+            for s, a in zip(self.states, arrays):
+                if s[name]._data is not a:
                     return False
-            if self.memory and not self.rule.each:
-                for name in self.memory:
-                    if s.get(name) != first.get(name):
-                        return False
-        return True
+        own = [] if self.rule.each else [name for name in self.memory if name in self.states[0]]
+        return all(s[name] == self.states[0][name] for name in own for s in self.states)
 
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
         """Take the numbers of the coming step."""
@@ -240,9 +271,9 @@ class MatrixRun:
         self.numbers, self.rule, self.params, self.names = numbers, numbers.rule, params, names
         self.states = [state[p] for p in params]
 
-    def fits(self, state: dict[Tensor, dict]) -> bool:
+    def fits(self) -> bool:
         """Whether every parameter has its gradient and its state."""
-        return all(p._grad is not None and state.get(p) is s and "step" in s and s.keys() >= {*self.names.values()}
+        return all(p._grad is not None and "step" in s and s.keys() >= {*self.names.values()}
                    for p, s in zip(self.params, self.states))
 
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:

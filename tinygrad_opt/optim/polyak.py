@@ -31,6 +31,13 @@ class PolyakSGD(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: where the smallest loss is known, for example 0 because the model can fit all the data; nothing else needs
+    tuning. Begin with max_lr 1, which bounds the steps of noisy batches.
+
+    Elsewhere: the paper has a factor c below the fraction, which is 1 here.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
@@ -102,6 +109,13 @@ class DoG(Optimizer):
         L2 penalty, at least 0: added to the gradient.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: fine-tuning and convex problems without a rate to choose: leave lr at 1, and evaluate an average of the
+    path, `tg.optim.EMA`. A quarter of Prodigy's state, and less sure on networks from scratch.
+
+    Elsewhere: the authors also have a variant with a rate for each tensor; this is the one with a common rate.
 
     Examples
     --------

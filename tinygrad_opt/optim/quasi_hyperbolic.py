@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -50,6 +51,11 @@ class QHM(Optimizer):
         "direct" shrinks the parameters instead, as AdamW does.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as SGD with momentum, less sensitive to the momentum. The mean gradient is a mean here and no sum, so
+    multiply the lr that SGD takes with momentum 0.9 by 10: begin with 0.1 to 1.
 
     Examples
     --------
@@ -99,7 +105,7 @@ def qhadamw(p, g, m, v, t, lr, beta1, beta2, nu1, nu2, weight_decay, eps):
     return qhadam(p, g, m, v, t, lr, beta1, beta2, nu1, nu2, eps)
 
 
-class QHAdam(Optimizer):
+class QHAdam(AdamFamily, Optimizer):
     """QHAdam (Ma & Yarats, ICLR 2019, arXiv 1810.06801).
 
     Parameters
@@ -121,6 +127,14 @@ class QHAdam(Optimizer):
         Added to the root, at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as Adam, where its momentum makes training unstable: the paper advises nus (0.7, 1.0) with betas (0.995,
+    0.999). Begin with lr 0.001.
+
+    Elsewhere: some collections lose parentheses in the mean square, which then may be negative; this is the
+    paper's.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..rule import sqrt, where
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -37,7 +38,7 @@ def radamw(p, g, m, v, t, lr, beta1, beta2, eps, weight_decay):
     return radam(p, g, m, v, t, lr, beta1, beta2, eps)
 
 
-class RAdam(Optimizer):
+class RAdam(AdamFamily, Optimizer):
     """Rectified Adam (Liu et al., ICLR 2020, arXiv 1908.03265).
 
     Parameters
@@ -56,6 +57,13 @@ class RAdam(Optimizer):
         Shrink the parameters instead, as AdamW does.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as Adam, without a warm-up to tune: until the mean square can be trusted it takes steps of plain momentum,
+    as large as the gradients themselves. Begin with lr 0.001.
+
+    Elsewhere: PyTorch adds eps to the root before bias correction, optax after it.
 
     Examples
     --------

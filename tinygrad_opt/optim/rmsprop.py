@@ -64,6 +64,15 @@ class RMSprop(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: recurrent networks and reinforcement learning, where gradients change their size and a memory of their
+    direction may mislead. Half the state of Adam. Begin with lr 0.001; PyTorch's default 0.01 is often too large.
+
+    Elsewhere: optax keeps 0.9 of the mean square and adds eps under the root unless told otherwise (`decay=0.99,
+    eps_in_sqrt=False` is this one). As in PyTorch nothing keeps the centered mean square from falling below 0 by
+    rounding.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

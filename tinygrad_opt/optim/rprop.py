@@ -28,6 +28,13 @@ class Rprop(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: small problems with the gradient of all the data; the noise of small batches turns signs and stops it. It
+    is fast there and needs no tuning: begin with lr 0.01, which only the first step reads.
+
+    Elsewhere: optax returns the update of the step before, its first being 0.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

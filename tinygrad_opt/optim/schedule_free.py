@@ -75,8 +75,8 @@ class _ScheduleFree(Optimizer):
             Unless `train` was called: gradients belong to y.
         """
         if not self.training:
-            raise RuntimeError(f"{type(self).__name__} is not in train mode: call optimizer.train() before training and "
-                               "optimizer.eval() before evaluating or saving")
+            raise RuntimeError(f"{type(self).__name__} is not in train mode: call optimizer.train() before training "
+                               "and optimizer.eval() before evaluating or saving")
         return super().step(closure)
 
     def state_dict(self) -> dict[str, Any]:

@@ -57,6 +57,15 @@ class SGD(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: the plain choice, and with momentum 0.9 still the usual one for convolutional networks. It needs a tuned lr
+    and a schedule that lowers it, and pays with the least memory of all. Begin with lr 0.1 beside batch
+    normalisation, with 0.01 without.
+
+    Elsewhere: Keras and Chainer have lr inside the momentum, which is the same while lr is constant and another
+    path under a schedule.
+
     Examples
     --------
     >>> import tinygrad_opt as tg

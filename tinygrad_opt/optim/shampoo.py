@@ -15,8 +15,7 @@ from .ranges import POSITIVE
 from .wrapper import Whole
 
 
-def shampoo_direction(p, g, H, P, t, weight_decay, eps, update_freq, exponent):
-    g = g + weight_decay * p
+def shampoo_direction(g, H, P, t, eps, update_freq, exponent):
     H = with_grams(H, g)
     P = inverse_powers(H, exponent, eps) if due(t - 1, update_freq) else P
     u = preconditioned(g, P)
@@ -25,14 +24,16 @@ def shampoo_direction(p, g, H, P, t, weight_decay, eps, update_freq, exponent):
 
 @matrix
 def shampoo(p, g, H, P, t, lr, weight_decay, eps, update_freq, exponent):
-    H, P, u = shampoo_direction(p, g, H, P, t, weight_decay, eps, update_freq, exponent)
+    g = g + weight_decay * p
+    H, P, u = shampoo_direction(g, H, P, t, eps, update_freq, exponent)
     p = p - lr * u
     return p, H, P
 
 
 @matrix
 def shampoo_momentum(p, g, b, H, P, t, lr, momentum, weight_decay, eps, update_freq, exponent):
-    H, P, u = shampoo_direction(p, g, H, P, t, weight_decay, eps, update_freq, exponent)
+    g = g + weight_decay * p
+    H, P, u = shampoo_direction(g, H, P, t, eps, update_freq, exponent)
     b = momentum * b + u
     p = p - lr * b
     return p, b, H, P
@@ -94,6 +95,6 @@ class Shampoo(Optimizer):
         return shampoo_momentum if group["momentum"] else shampoo
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
-        """Return eps times the identity for each axis; the powers come with the first step."""
-        factors = {"H": [group["eps"] * xp.eye(n, dtype=working_dtype(p)) for n in p.shape], "P": [None] * p.ndim}
-        return factors.get(name, 0.0)
+        """Return eps times the identity for the factor of each axis, and the identity for its power."""
+        scale = {"H": group["eps"], "P": 1.0}.get(name)
+        return 0.0 if scale is None else [scale * xp.eye(n, dtype=working_dtype(p)) for n in p.shape]

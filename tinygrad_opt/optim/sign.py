@@ -25,6 +25,14 @@ class Lion(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: large models in little memory: one array of state, half of AdamW's. Begin with lr 1e-4, and with three to
+    ten times AdamW's weight decay, so that lr * weight_decay stays. It wants batches of 64 or more, and a rate that
+    falls: its steps do not shrink by themselves.
+
+    Elsewhere: optax decays by 1e-3 unless told otherwise.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
@@ -62,6 +70,14 @@ class Signum(Optimizer):
         How much of the mean gradient is kept, in [0, 1).
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: to see how far signs alone go, and where gradients travel over a slow wire, one bit each. Begin with lr
+    1e-4 to 1e-3 and lower it: the steps do not shrink by themselves.
+
+    Elsewhere: whether the gradient enters the momentum wholly or times 1 - momentum makes no difference, the sign
+    is the same.
 
     Examples
     --------

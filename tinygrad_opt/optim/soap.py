@@ -8,11 +8,12 @@ from typing import Any
 
 from ..backend import xp
 from ..rule import matrix, sqrt
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .matrix import due, eigenbases, in_order, mean_grams, rms, rotated, rotated_back, turned
 from .optimizer import Optimizer
 from .plan import working_dtype
-from .ranges import Range
+from .ranges import NONNEGATIVE, Range
 from .wrapper import Whole
 
 
@@ -53,12 +54,12 @@ def normalized(u):
 
 
 @cache
-def soap_with(correction, size):
-    """Return the rule with a correction of the rate and a size of the step."""
+def soap_with(correction, scaling):
+    """Return the rule with a correction of the rate and a scaling of the step."""
     @matrix
     def soap(p, g, m, v, L, Q, t, lr, beta1, beta2, shampoo_beta, eps, weight_decay, precondition_frequency):
         m, v, u = soap_direction(g, m, v, Q, beta1, beta2, eps)
-        u = size(u)
+        u = scaling(u)
         rate = correction(lr, t, beta1, beta2)
         p = p - rate * u
         p = p - lr * weight_decay * p
@@ -68,7 +69,7 @@ def soap_with(correction, size):
     return soap
 
 
-class SOAP(Optimizer):
+class SOAP(AdamFamily, Optimizer):
     """SOAP (Vyas et al., ICLR 2025, arXiv 2409.11321): Adam in the eigenbases of Shampoo's factors.
 
     As in the authors' code, the first gradient of a parameter moves nothing: it only sets the bases, and is no
@@ -117,7 +118,7 @@ class SOAP(Optimizer):
 
     state_names = {"m": "exp_avg", "v": "exp_avg_sq", "L": "GG"}
     ranges = {"shampoo_beta": Range("[-1, 1)"), "precondition_frequency": Whole("[1, inf)"),
-              "max_precond_dim": Whole("[0, inf)")}
+              "max_precond_dim": NONNEGATIVE}
 
     def __init__(self, params: Any, lr: float = 3e-3, betas: tuple[float, float] = (0.95, 0.95),
                  shampoo_beta: float = -1, eps: float = 1e-8, weight_decay: float = 0.01,
@@ -129,7 +130,7 @@ class SOAP(Optimizer):
             normalize_grads=normalize_grads, precondition_1d=precondition_1d, maximize=maximize))
 
     def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:
-        """Return the rule for a group: its correction and its size of the step."""
+        """Return the rule for a group: its correction of the rate and its scaling of the step."""
         return soap_with(corrected if group["correct_bias"] else uncorrected,
                          normalized if group["normalize_grads"] else as_it_is)
 

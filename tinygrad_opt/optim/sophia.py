@@ -47,6 +47,15 @@ class SophiaG(_Sophia):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: pre-training of language models: the curvature costs one more gradient every ten steps, and two arrays of
+    state. Begin with slightly less than AdamW's lr, 1e-4 to 3e-4, and change rho until a tenth to a half of the
+    parameters move less than fully.
+
+    Elsewhere: as in the authors' code no bias is corrected and bs enters with the step. optax has the form of
+    SophiaH.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
@@ -118,6 +127,13 @@ class SophiaH(_Sophia):
         The share of lr by which a parameter shrinks at each step, at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as SophiaG, where labels cannot be drawn from the model: any loss that can be differentiated twice will do,
+    for about three gradients every ten steps. Begin with lr 1e-4.
+
+    Elsewhere: the authors' PyTorch code has SophiaG alone; in its form the bound is rho, and no bias is corrected.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ..rule import global_norm, maximum, minimum, norm, sqrt, where
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
 from .optimizer import Optimizer
@@ -65,6 +66,14 @@ class LARS(SGD):
         Leave tensors of fewer than two axes, biases and norms, to plain SGD.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: convolutional networks in batches of thousands, with a warm-up. Begin with lr 1 and leave biases and norms
+    out by exclude_1d. In small batches SGD is as good.
+
+    Elsewhere: without decay timm and optax agree with this one. Some collections leave out tensors of one axis
+    without being asked, or begin the momentum with a gradient that is not scaled.
 
     Examples
     --------
@@ -133,7 +142,7 @@ def lamb_with(direction, trust):
     return lamb, lamb_clipped
 
 
-class LAMB(Optimizer):
+class LAMB(AdamFamily, Optimizer):
     """LAMB (You et al., ICLR 2020, arXiv 1904.00962): AdamW whose steps are scaled to the weights, by tensor.
 
     Parameters
@@ -156,6 +165,15 @@ class LAMB(Optimizer):
         Let no ratio exceed 1.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: transformers in batches of thousands, where AdamW's one rate for all layers diverges. Begin with lr 0.001
+    and raise it with the root of the batch. In small batches AdamW is as good.
+
+    Elsewhere: timm decays by 0.01 and clips the common norm of the gradients to 1 unless told otherwise:
+    weight_decay=0.01 and max_grad_norm=1 here. Some collections correct only the first bias, and keep the decay
+    outside the ratio.
 
     Examples
     --------

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..rule import sign
+from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import adam_step
 from .optimizer import Optimizer
 
 
-class Yogi(Optimizer):
+class Yogi(AdamFamily, Optimizer):
     """Yogi (Zaheer, Reddi, Sachan, Kale & Kumar, NeurIPS 2018).
 
     Parameters
@@ -25,6 +26,11 @@ class Yogi(Optimizer):
         Added to the root after bias correction, at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: as Adam, where rare large gradients are forgotten too fast, as with sparse features. eps and lr are larger
+    than Adam's: begin with lr 0.01.
 
     Examples
     --------

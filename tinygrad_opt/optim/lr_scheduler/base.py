@@ -70,7 +70,7 @@ class HyperScheduler:
     def __init__(self, optimizer: Optimizer, key: str, fn: Callable | Sequence[Callable], last_epoch: int = -1) -> None:
         self.fns = functions("fn", optimizer, fn)
         self._attach(optimizer, key, last_epoch)
-        if not any(self.bases):
+        if key != "lr" and not any(self.bases):
             warnings.warn(f"{type(self).__name__}: {key} is 0 in every group, and 0 times a factor stays 0; set it "
                           "first", stacklevel=2)
 
