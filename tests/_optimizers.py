@@ -62,6 +62,9 @@ TABLE = [
     ("Prodigy", {}), ("Prodigy", dict(use_bias_correction=True, decouple=False, weight_decay=0.1, d0=0.01)),
     ("Prodigy", dict(safeguard_warmup=True, beta3=0.9, d_coef=0.5, growth_rate=1.5, weight_decay=0.1, d0=0.01)),
     ("SophiaG", {}), ("SophiaG", dict(betas=(0.5, 0.6), rho=1e-3, weight_decay=0)),
+    ("ScheduleFreeSGD", {}), ("ScheduleFreeSGD", dict(momentum=0.8, weight_decay=0.1, warmup_steps=5, r=1.0)),
+    ("ScheduleFreeAdamW", {}),
+    ("ScheduleFreeAdamW", dict(betas=(0.5, 0.6), weight_decay=0.1, warmup_steps=5, r=1.0, weight_lr_power=1.0)),
     ("SophiaH", {}), ("SophiaH", dict(gamma=0.5, clip_threshold=0.3, weight_decay=0.1)),
 ]
 NAMES = list(dict(TABLE))
@@ -81,7 +84,10 @@ SHAPES = [(), (3,), (4, 5), (2, 3, 2, 2), (0, 3)]
 
 
 def make(name, options, params, lr=0.05):
-    return getattr(optim, name)(params, **{"max_lr" if name == "PolyakSGD" else "lr": lr, **options})
+    optimizer = getattr(optim, name)(params, **{"max_lr" if name == "PolyakSGD" else "lr": lr, **options})
+    if name.startswith("ScheduleFree"):
+        optimizer.train()
+    return optimizer
 
 
 def step(optimizer, loss=LOSS):

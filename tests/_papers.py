@@ -398,3 +398,35 @@ def sophiah(x, grads, lr, betas=(0.965, 0.99), eps=1e-8, gamma=0.01, clip_thresh
         u = m / (1 - math.pow(betas[0], t)) / max(gamma * h, eps)
         x -= lr * (max(min(u, clip_threshold), -clip_threshold) + weight_decay * x)
     return x
+
+
+def schedule_free(x, grads, lr, beta, warmup_steps, r, weight_lr_power, scaled):
+    """Return y; scaled(t, g, y) is the direction of a step."""
+    y = z = x
+    total = largest = 0.0
+    for t, g in enumerate(grads, start=1):
+        g = scaled(t, g, y)
+        rate = lr * min(1, t / warmup_steps) if warmup_steps else lr
+        largest = max(largest, rate)
+        weight = math.pow(t, r) * math.pow(largest, weight_lr_power)
+        total += weight
+        z -= rate * g
+        x += weight / total * (z - x)
+        y = beta * x + (1 - beta) * z
+    return y
+
+
+def schedulefreesgd(x, grads, lr, momentum=0.9, weight_decay=0, warmup_steps=0, r=0.0, weight_lr_power=2.0):
+    return schedule_free(x, grads, lr, momentum, warmup_steps, r, weight_lr_power,
+                         lambda t, g, y: g + weight_decay * y)
+
+
+def schedulefreeadamw(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, warmup_steps=0, r=0.0,
+                      weight_lr_power=2.0):
+    v = 0.0
+
+    def scaled(t, g, y):
+        nonlocal v
+        v += (1 - betas[1]) * (g * g - v)
+        return g / (math.sqrt(v / (1 - math.pow(betas[1], t))) + eps) + weight_decay * y
+    return schedule_free(x, grads, lr, betas[0], warmup_steps, r, weight_lr_power, scaled)

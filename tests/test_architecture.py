@@ -71,8 +71,10 @@ def test_imports_only_go_down(name):
         assert allowed, f"{name} imports {other}, which stands on the same floor or above"
 
 
-# An averaged model is a model, and Hutchinson's estimate of the curvature differentiates twice.
-MODULES = {"tinygrad_opt.optim.swa_utils": {"nn"}, "tinygrad_opt.optim.sophia": {"autograd"}}
+# An averaged model is a model, tables of embeddings are routed by their kind, and Hutchinson's estimate of the
+# curvature differentiates twice.
+MODULES = {"tinygrad_opt.optim.swa_utils": {"nn"}, "tinygrad_opt.optim.multi": {"nn"},
+           "tinygrad_opt.optim.sophia": {"autograd"}}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if floor_name(name) == "optim"])

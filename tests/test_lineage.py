@@ -7,7 +7,7 @@ from _optimizers import SHAPES
 import tinygrad_opt as tg
 from tinygrad_opt import optim
 from tinygrad_opt.optim import lineage
-from tinygrad_opt.optim.lineage import CONSTANT_NADAM, CORRECTED_RMSPROP, EDGES, ROOTS
+from tinygrad_opt.optim.lineage import CONSTANT_NADAM, CORRECTED_RMSPROP, EDGES, FULL_ADAGRAD, ROOTS
 from tinygrad_opt.optim.verify import driver
 from tinygrad_opt.rule import sqrt
 
@@ -28,7 +28,23 @@ def ConstantNAdam(p, g, m, v, t, lr, beta1, beta2, eps):
     return p, m, v
 
 
-OUTSIDE = {CORRECTED_RMSPROP: CorrectedRMSprop, CONSTANT_NADAM: ConstantNAdam}
+class FullMatrixAdagrad:
+    """p - lr (eps I + sum g g^T)^(-1/2) g, on the host."""
+
+    def __init__(self, params, lr, eps=1e-4):
+        self.params, self.lr = params, lr
+        self.sums = [eps * np.eye(len(p)) for p in params]
+
+    def step(self):
+        for p, total in zip(self.params, self.sums):
+            g = p.grad.numpy()
+            total += np.outer(g, g)
+            values, vectors = np.linalg.eigh(total)
+            p.data -= tg.backend.asarray(self.lr * vectors @ (vectors.T @ g / np.sqrt(values)))
+
+
+OUTSIDE = {CORRECTED_RMSPROP: CorrectedRMSprop, CONSTANT_NADAM: ConstantNAdam, FULL_ADAGRAD: FullMatrixAdagrad}
+WRAPPERS = {"SAM", "Lookahead"}
 
 # What an edge says of its parameters and gradients after `where`; nothing is said of all shapes and random numbers.
 ONLY = {"on vectors": [(3,), (7,)], "on a number": [(1,)], "on wide matrices": [(4, 5), (3, 3)]}
@@ -88,7 +104,7 @@ def test_an_edge_is_walked_far_enough_to_fail(edge):
 
 def test_every_optimizer_has_its_place():
     placed = {*ROOTS, *(edge.name for edge in EDGES)}
-    assert placed == set(optim.OPTIMIZERS)
+    assert placed == set(optim.OPTIMIZERS) | WRAPPERS
     assert {edge.other for edge in EDGES} - set(OUTSIDE) <= set(optim.OPTIMIZERS)
     assert set(ROOTS).isdisjoint(edge.name for edge in EDGES)
 

@@ -197,11 +197,12 @@ OTHER = {
     "momentum_decay": 0.5, "nus": (0.7, 0.8), "nu": 0.3, "beta3_warmup": 10, "alpha_warmup": 10, "final_lr": 0.2,
     "gamma": 0.2, "weight_decay_type": "direct", "trust_coefficient": 0.1, "max_grad_norm": 0.5, "f_star": 1.0,
     "reps_rel": 0.1, "d0": 0.1, "growth_rate": 1.1, "d_coef": 0.5, "beta3": 0.5, "clip_threshold": 0.1, "max_lr": 0.06,
+    "warmup_steps": 3, "r": 0.5, "weight_lr_power": 1.0,
 }
 # Options that show only beside others.
 BESIDE = {"dampening": {"momentum": 0.5}, "nesterov": {"momentum": 0.5}, "amsgrad": {"betas": (0.5, 0.5)},
           "amsbound": {"betas": (0.5, 0.5)}, "final_lr": {"gamma": 0.5}, "weight_decay_type": {"weight_decay": 0.5},
-          "safeguard_warmup": {"lr": 0.5}}
+          "safeguard_warmup": {"lr": 0.5}, "weight_lr_power": {"warmup_steps": 3}}
 DECAY = {"decouple", "decoupled_weight_decay", "weight_decouple", "decouple_weight_decay", "no_prox"}
 
 

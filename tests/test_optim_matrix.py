@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt.optim import Adafactor, Muon, Shampoo, SOAP
+from tinygrad_opt.optim import SOAP, Adafactor, Muon, Shampoo
 from tinygrad_opt.optim.matrix import eigenbases, gram, in_order, newton_schulz, rotated, rotated_back, turned
 from tinygrad_opt.optim.verify import records, replay
 

@@ -54,14 +54,11 @@ def refused(optimizer, state, words):
 
 @each
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_a_round_trip_is_exact(name, options, dtype, tmp_path):
+def test_a_round_trip_is_exact(name, options, dtype):
     optimizer, params = trained(name, options, dtype)
-    tg.save(optimizer.state_dict(), tmp_path / "state")
-    saved = plain(optimizer.state_dict())
-    for state in (optimizer.state_dict(), tg.load(tmp_path / "state")):
-        twin, fresh = twin_of(optimizer, name, options)
-        twin.load_state_dict(state)
-        assert plain(twin.state_dict()) == saved
+    twin, fresh = twin_of(optimizer, name, options)
+    twin.load_state_dict(optimizer.state_dict())
+    assert plain(twin.state_dict()) == plain(optimizer.state_dict())
     same(run(twin, fresh, 3, seed=2), run(optimizer, params, 3, seed=2))
 
 
@@ -123,10 +120,11 @@ def test_a_count_of_steps_is_a_whole_number(count):
 
 
 @pytest.mark.parametrize("state", [
-    None, [], {"state": [], "param_groups": []}, {"state": {}, "param_groups": {}}, {"state": {}, "param_groups": [[0]]},
-    {"state": {}, "param_groups": [{"params": 0}]}])
+    None, [], {"state": [], "param_groups": []}, {"state": {}, "param_groups": {}},
+    {"state": {}, "param_groups": [[0]]}, {"state": {}, "param_groups": [{"params": 0}]},
+    {"state": {0: []}, "param_groups": [{"params": [0]}]}])
 def test_what_is_no_saved_state_is_refused(state):
-    refused(adam("a"), state, "a saved state is a dict with 'state', a dict, and 'param_groups'")
+    refused(adam("a"), state, "a saved state is a dict with 'state', a dict of dicts, and 'param_groups'")
 
 
 def test_an_option_out_of_range_is_refused_without_strict_too():
@@ -250,7 +248,7 @@ def torch(monkeypatch):
     """PyTorch, with scalar state in double, and without the rounding inside of its Muon."""
     torch = pytest.importorskip("torch")
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x)
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     yield torch
     torch.set_default_dtype(torch.float32)
 

@@ -48,8 +48,8 @@ _LATER = {**{name: name for name in ("amp", "data", "lab", "nn", "optim")},
 
 __all__ = ["CheckpointError", "Generator", "Tape", "Tensor", "amp", "autocast", "autograd", "backend", "bool_",
            "check_grads", "data", "default_generator", "enable_grad", "float16", "float32", "float64", "grad", "hvp",
-           "int64", "is_grad_enabled", "jvp", "lab", "load", "manual_seed", "nn", "no_grad", "optim", "ops", "primitive",
-           "save", "tensor", "vjp", *_ROOT, *creation.__all__, *ops.__all__]
+           "int64", "is_grad_enabled", "jvp", "lab", "load", "manual_seed", "nn", "no_grad", "optim", "ops",
+           "primitive", "save", "tensor", "vjp", *_ROOT, *creation.__all__, *ops.__all__]
 
 
 def __getattr__(name: str):

@@ -41,10 +41,11 @@ def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[list, Any], Any]:
         spoilt = None
         with numpy.errstate(all="ignore"):          # a NaN or an overflow spoils its own entries, as in a compiled loop
             for k, (row, line) in enumerate(lines(table, constants)):
-                p, *states = body(*row, *map(cast, line))
-                row[0][...] = p
-                for old, new in zip(row[2:], states):
-                    old[...] = new
+                new = body(*row, *map(cast, line))
+                # What is kept as it was (`old = p`) must be read before it is written.
+                new = [a.copy() if any(a is old for old in row) else a for a in new]
+                for old, a in zip((row[0], *row[2:]), new):
+                    old[...] = a
                 if spoilt is None and numpy.isnan(row[0]).any():
                     spoilt = k
         return spoilt

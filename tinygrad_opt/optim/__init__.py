@@ -6,6 +6,7 @@ from .. import gradients
 from ..spelling import CLIPPING, OPTIM
 from .adabelief import AdaBelief
 from .adabound import AdaBound
+from .adafactor import Adafactor
 from .adagrad import Adadelta, Adagrad
 from .adam import Adam, AdamW
 from .adamax import Adamax
@@ -17,6 +18,7 @@ from .asgd import ASGD
 from .d_adaptation import DAdaptAdam, DAdaptSGD, Prodigy
 from .lineage import lineage
 from .madgrad import MADGRAD
+from .muon import Muon
 from .nadam import NAdam
 from .novograd import NovoGrad
 from .optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -27,18 +29,21 @@ from .radam import RAdam
 from .registry import create, list_optimizers, optimizer_info
 from .rmsprop import RMSprop
 from .rprop import Rprop
+from .schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from .sgd import SGD
+from .shampoo import Shampoo
 from .sign import Lion, Signum
+from .soap import SOAP
 from .sophia import SophiaG, SophiaH
 from .trust_ratio import LAMB, LARS
 from .verify import verify
 from .yogi import Yogi
 
 OPTIMIZERS = {cls.__name__: cls for cls in (
-    SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, AdaBelief, AdaBound, Adan,
-    AdEMAMix, ADOPT, AggMo, DAdaptAdam, DAdaptSGD, DoG, LAMB, LARS, Lion, MADGRAD, NovoGrad, PolyakSGD, Prodigy,
-    QHAdam, QHM, Signum, SophiaG, SophiaH, Yogi)}
-
+    SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor, Muon, AdaBelief,
+    AdaBound, Adan, AdEMAMix, ADOPT, AggMo, DAdaptAdam, DAdaptSGD, DoG, LAMB, LARS, Lion, MADGRAD, NovoGrad,
+    PolyakSGD, Prodigy, QHAdam, QHM, ScheduleFreeAdamW, ScheduleFreeSGD, Shampoo, Signum, SOAP, SophiaG, SophiaH,
+    Yogi)}
 _SPELLINGS = {other: OPTIMIZERS[name] for other, name in OPTIM.items()}
 globals().update(_SPELLINGS)
 
@@ -47,6 +52,8 @@ _LATER = {"lr_scheduler": ".lr_scheduler", "schedule": ".schedule", "swa_utils":
           **dict.fromkeys(("AveragedModel", "EMA", "update_bn"), ".swa_utils"),
           **dict.fromkeys(("ClipNorm", "ClipValue", "ClipAGC", "ClipBlockRMS", "Normalize", "Centralize", "Noise",
                            "Guard", "WeightDecay"), ".transforms"),
+          "SAM": ".sam", "Lookahead": ".lookahead", "Accumulate": ".accumulate", "ApplyIfFinite": ".apply_if_finite",
+          "Freeze": ".freeze", **dict.fromkeys(("MultiOptimizer", "muon_with_adamw"), ".multi"),
           **dict.fromkeys(("decay_groups", "layer_decay_groups"), ".groups"),
           **dict.fromkeys([*gradients.__all__, *CLIPPING], "..gradients")}
 

@@ -9,7 +9,8 @@ from ..backend import xp
 from ..tensor import Tensor, enable_grad
 from .optimizer import Optimizer
 from .plan import working_dtype
-from .wrapper import Whole, Wrapper
+from .ranges import Whole
+from .wrapper import Wrapper
 
 
 class Accumulate(Wrapper):

@@ -8,7 +8,7 @@ from typing import Any
 from ..backend import xp
 from ..rule import matrix, maximum, named, sqrt
 from ..tensor import Tensor
-from .matrix import at_least, at_most, column_means, rms, row_means
+from .matrix import at_least, at_most, column_mean, column_mean_squares, rms, row_mean_squares
 from .optimizer import Optimizer
 from .plan import working_dtype
 from .ranges import NONNEGATIVE, Range, check
@@ -26,21 +26,31 @@ def own_size(eps, p):
     return at_least(rms(p), eps[1])
 
 
+@named(r"\frac{{{0}}}{{\max\left({1}, {2}\right)}}")
+def over(g, root, least):
+    """Return g divided by the root, at least so much, in the memory of the root."""
+    u = xp.asarray(root)
+    xp.maximum(u, least, out=u)
+    return xp.divide(g, u, out=u)
+
+
+# In place where it can be: a fresh array of this size costs more than the arithmetic on it.
 def adafactor_step(p, u, t, lr, eps, d, weight_decay):
     alpha = own_size(eps, p) * at_most(lr, 1 / t ** 0.5)
-    p = (1 - lr * weight_decay) * p - alpha / at_least(rms(u) / d, 1) * u
-    return p
+    u *= alpha / at_least(rms(u) / d, 1)
+    p *= 1 - lr * weight_decay
+    p -= u
+    return p, u
 
 
 @matrix
 def factored(p, g, R, C, t, lr, beta2_decay, eps, d, weight_decay):
     w = t ** beta2_decay
-    s = g ** 2
-    R = (1 - w) * R + w * row_means(s)
-    C = (1 - w) * C + w * column_means(s)
+    R = (1 - w) * R + w * row_mean_squares(g)
+    C = (1 - w) * C + w * column_mean_squares(g)
     e = least_root(eps, p)
-    u = g / maximum(sqrt(R) * sqrt(C / maximum(column_means(R), e)), e)
-    p = adafactor_step(p, u, t, lr, eps, d, weight_decay)
+    u = over(g, sqrt(R) * sqrt(C / maximum(column_mean(R), e)), e)
+    p, u = adafactor_step(p, u, t, lr, eps, d, weight_decay)
     return p, R, C
 
 
@@ -48,8 +58,8 @@ def factored(p, g, R, C, t, lr, beta2_decay, eps, d, weight_decay):
 def unfactored(p, g, V, t, lr, beta2_decay, eps, d, weight_decay):
     w = t ** beta2_decay
     V = (1 - w) * V + w * g ** 2
-    u = g / maximum(sqrt(V), least_root(eps, p))
-    p = adafactor_step(p, u, t, lr, eps, d, weight_decay)
+    u = over(g, sqrt(V), least_root(eps, p))
+    p, u = adafactor_step(p, u, t, lr, eps, d, weight_decay)
     return p, V
 
 
@@ -78,6 +88,16 @@ class Adafactor(Optimizer):
         The share of lr by which a parameter shrinks at each step, at least 0.
     maximize : bool, default False
         Ascend.
+
+    Notes
+    -----
+    Use: models whose optimizer state must be small: a matrix costs a number for each row and each column, and there
+    is no momentum. Where Adam fits into memory it is mostly a little better. lr is relative to the size of a
+    parameter: begin with lr 0.01.
+
+    Elsewhere: Keras, MLX and optax follow the paper and add eps, 1e-30, to each square; PyTorch, and so this one,
+    keeps the root of the mean square from falling below it. PyTorch's documentation says weight_decay 0.01, its
+    code 0.
 
     Examples
     --------

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..backend import xp
 from .optimizer import Optimizer
-from .wrapper import Whole, Wrapper
+from .ranges import Whole
+from .wrapper import Wrapper
 
 
 class ApplyIfFinite(Wrapper):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..tensor import Tensor
 from .optimizer import Optimizer
-from .wrapper import Wrapper, named_parameters
+from .wrapper import Wrapper
 
 
 class Freeze(Wrapper):
@@ -43,7 +43,7 @@ class Freeze(Wrapper):
 
     def __init__(self, optimizer: Optimizer, predicate: Callable[[str, Tensor], bool]) -> None:
         super().__init__(optimizer, frozen=())
-        named = named_parameters(self)
+        named = dict(self._named())
         self._set({"frozen": [name for name, p in named.items() if predicate(name, p)]})
         if not self._frozen:
             raise ValueError(f"Freeze: the predicate holds for no parameter; they are {', '.join(named)}. If these are "
@@ -62,7 +62,7 @@ class Freeze(Wrapper):
         return {"frozen": list(self._frozen)}
 
     def _set(self, own: dict[str, Any]) -> None:
-        named = named_parameters(self)
+        named = dict(self._named())
         unknown = [name for name in own["frozen"] if name not in named]
         if unknown:
             raise ValueError(f"Freeze: there is no parameter {', '.join(unknown)} to freeze; they are "

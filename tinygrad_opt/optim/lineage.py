@@ -38,6 +38,7 @@ ROOTS = {
 
 # Not in the suite, but in books: the tests say what they are.
 CONSTANT_NADAM, CORRECTED_RMSPROP = "NAdam with constant momentum", "bias-corrected RMSprop"
+FULL_ADAGRAD = "full-matrix Adagrad"
 
 FIXED = dict(growth_rate=1 + 1e-15, d0=0.05, lr=1)      # an estimate of the distance that hardly may grow
 HUGE = 1e30                                             # as eps, beside which no gradient counts
@@ -120,6 +121,31 @@ EDGES = [
     Edge("SophiaH", dict(betas=(0.9, 0.99), eps=1e-100), "Signum", dict(momentum=0.9),
          "Signum + a smaller step where it reaches the minimum of the curve", exact=True,
          where="while there is no estimate of the curvature"),
+    # ---- without a schedule ---------------------------------------------------------------------------------
+    Edge("ScheduleFreeSGD", dict(momentum=1e-300), "SGD", {},
+         "SGD + an average of its path, near which gradients are taken", exact=True),
+    Edge("ScheduleFreeAdamW", dict(betas=(1e-300, 0.9)), CORRECTED_RMSPROP, dict(alpha=0.9),
+         "bias-corrected RMSprop + an average of its path, near which gradients are taken, and decay"),
+    # ---- matrices -------------------------------------------------------------------------------------------
+    Edge("Shampoo", {}, FULL_ADAGRAD, {}, "full-matrix Adagrad, one matrix for each axis", where="on vectors"),
+    Edge("Shampoo", dict(eps=0.5), "Adagrad", dict(initial_accumulator_value=0.5, eps=0),
+         "Adagrad + the products of gradients, not their squares alone", where="on a number"),
+    Edge("SOAP", dict(max_precond_dim=0, betas=(0.9, 0.99), eps=0, weight_decay=0), "Adam",
+         dict(betas=(0.9, 0.99), eps=0), "Adam in the eigenbasis of Shampoo", where="from the second step on"),
+    Edge("Muon", dict(ns_steps=0, eps=1e3, momentum=0.9, weight_decay=0, lr=50), "QHM",
+         dict(momentum=0.9, nu=0.9, lr=0.05), "QHM + singular values all near one", where="on wide matrices"),
+    Edge("Adafactor", dict(beta2_decay=0, eps=(None, 1e3), lr=5e-5), "Signum", dict(momentum=0),
+         "the sign of the gradient, softened: over mean squares of rows and columns, times the size of the parameter",
+         where="on vectors"),
+    # ---- wrappers -------------------------------------------------------------------------------------------
+    Edge("SAM", dict(base_optimizer="SGD", momentum=0.9, rho=0), "SGD", dict(momentum=0.9),
+         "its base, here SGD, + the gradient of where the loss is worst nearby", exact=True),
+    Edge("SAM", dict(base_optimizer="Adam", rho=0, adaptive=True), "Adam", {},
+         "its base, here Adam, + the same with the neighbourhood scaled by the parameters", exact=True),
+    Edge("Lookahead", dict(base_optimizer="SGD", momentum=0.9, alpha=1), "SGD", dict(momentum=0.9),
+         "its inner one, here SGD, + a slow path that follows every k steps", exact=True),
+    Edge("Lookahead", dict(base_optimizer="Adam", alpha=1, k=3), "Adam", {},
+         "its inner one, here Adam, + the same", exact=True),
 ]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..tensor import Tensor
 from .optimizer import Optimizer, start
-from .ranges import Range
-from .wrapper import Whole, Wrapper
+from .ranges import Range, Whole
+from .wrapper import Wrapper
 
 
 class Lookahead(Wrapper):

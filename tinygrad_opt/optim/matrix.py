@@ -45,15 +45,21 @@ def due(t: int, every: int) -> bool:
 # ---- means of the rows and columns of the last two axes ---------------------------------------------------------
 
 
-@named(r"\operatorname{{mean}}_{{\mathrm{{row}}}}\left({0}\right)")
-def row_means(x: Array) -> Array:
-    """Return the mean of each row, as a column."""
-    return x.mean(axis=-1, keepdims=True)
+@named(r"\operatorname{{mean}}_{{\mathrm{{row}}}}\left({0}^{{2}}\right)")
+def row_mean_squares(x: Array) -> Array:
+    """Return the mean square of each row, as a column."""
+    return xp.einsum("...ij,...ij->...i", x, x)[..., None] / x.shape[-1]
 
 
-@named(r"\operatorname{{mean}}_{{\mathrm{{column}}}}\left({0}\right)")
-def column_means(x: Array) -> Array:
-    """Return the mean of each column, as a row."""
+@named(r"\operatorname{{mean}}_{{\mathrm{{column}}}}\left({0}^{{2}}\right)")
+def column_mean_squares(x: Array) -> Array:
+    """Return the mean square of each column, as a row."""
+    return xp.einsum("...ij,...ij->...j", x, x)[..., None, :] / x.shape[-2]
+
+
+@named(r"\operatorname{{mean}}\left({0}\right)")
+def column_mean(x: Array) -> Array:
+    """Return the mean of a column, or of each of a stack."""
     return x.mean(axis=-2, keepdims=True)
 
 

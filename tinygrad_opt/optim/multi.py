@@ -13,7 +13,6 @@ from .adam import AdamW
 from .groups import _named
 from .muon import Muon
 from .optimizer import Optimizer
-from .wrapper import named_parameters
 
 
 class MultiOptimizer(Optimizer):
@@ -129,7 +128,7 @@ class MultiOptimizer(Optimizer):
     def table(self) -> str:
         """Return which parameter went where: name, shape and optimizer, one a line."""
         rows = [(name, str(p.shape), type(optimizer).__name__) for optimizer in self.optimizers
-                for name, p in named_parameters(optimizer).items()]
+                for name, p in optimizer._named()]
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

@@ -243,11 +243,13 @@ class Optimizer:
                 arguments = changed
         return arguments
 
-    def _with_gradient(self) -> list[tuple[str, Tensor]]:
-        """Return the parameters that have a gradient, with their names or numbers."""
+    def _named(self) -> list[tuple[str, Tensor]]:
+        """Return all parameters with their names, or with their numbers where they have none."""
         return [(group["param_names"][k] if "param_names" in group else f"{k} of group {n}", p)
-                for n, group in enumerate(self.param_groups) for k, p in enumerate(group["params"])
-                if p._grad is not None]
+                for n, group in enumerate(self.param_groups) for k, p in enumerate(group["params"])]
+
+    def _with_gradient(self) -> list[tuple[str, Tensor]]:
+        return [(name, p) for name, p in self._named() if p._grad is not None]
 
     def _advance(self, loss: Any) -> None:
         """Take the step itself; a subclass whose rule needs more than gradients and options gives it here."""
@@ -312,11 +314,9 @@ class Optimizer:
         return type(self).rule
 
     def _warn(self, p: Tensor) -> None:
-        group, place = next((group, k) for group in self.param_groups for k, other in enumerate(group["params"])
-                            if other is p)
-        name = group["param_names"][place] if "param_names" in group else f"number {place} of its group"
+        name = next(name for name, other in self._named() if other is p)
         warnings.warn(f"{type(self).__name__}: parameter {name}, shape {p.shape}, has become NaN at step "
-                      f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr ({group['lr']}), "
+                      f"{self.state[p]['step']}. The loss or its gradient was not finite: lower lr, "
                       "clip the gradients, or look for a logarithm or a quotient of zero", RuntimeWarning, stacklevel=4)
 
     # ---- saving -------------------------------------------------------------------------------------------

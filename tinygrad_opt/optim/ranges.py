@@ -24,6 +24,16 @@ class Range:
                 and (value < self.high or self.text[-1] == "]" and value == self.high))
 
 
+class Whole(Range):
+    """The whole numbers of an interval."""
+
+    def __init__(self, interval: str) -> None:
+        self.interval, self.text = Range(interval), f"the whole numbers of {interval}"
+
+    def __contains__(self, value: float) -> bool:
+        return value in self.interval and value % 1 == 0
+
+
 POSITIVE, NONNEGATIVE, UNIT = Range("(0, inf)"), Range("[0, inf)"), Range("[0, 1)")
 
 # What an option of this name allows unless its optimizer says otherwise. A tuple has a range for each number, and

@@ -114,6 +114,13 @@ class ScheduleFreeSGD(_ScheduleFree):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: as SGD, where the number of steps is not known beforehand: there is no schedule, and the average may be
+    evaluated at any time, for the memory of SGD with momentum. Begin with lr 1 and a warm-up.
+
+    Elsewhere: optax has no modes: `schedule_free_eval_params` returns the average.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
@@ -165,6 +172,13 @@ class ScheduleFreeAdamW(_ScheduleFree):
         The share of lr by which a parameter shrinks at each step, at least 0: taken at y.
     warmup_steps, r, weight_lr_power, maximize
         As for ScheduleFreeSGD.
+
+    Notes
+    -----
+    Use: as AdamW, where the number of steps is not known beforehand: there is no schedule, and the average may be
+    evaluated at any time, for the memory of AdamW. Begin with lr 0.0025 and a warm-up of some hundred steps.
+
+    Elsewhere: optax has no modes: `schedule_free_eval_params` returns the average.
 
     Examples
     --------

@@ -11,8 +11,7 @@ from ..tensor import Tensor
 from .matrix import due, inverse_powers, preconditioned, with_grams
 from .optimizer import Optimizer
 from .plan import working_dtype
-from .ranges import POSITIVE
-from .wrapper import Whole
+from .ranges import POSITIVE, Whole
 
 
 def shampoo_direction(g, H, P, t, eps, update_freq, exponent):
@@ -66,16 +65,25 @@ class Shampoo(Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: matrices of moderate size, where curvature runs across the axes of the entries: the strongest step of
+    Adagrad's family, and the dearest, with an eigendecomposition for each axis. Begin with lr 0.1, and with
+    update_freq 10 where steps cost too much.
+
+    Elsewhere: with momentum, the implementation named above mixes the raw gradient with the preconditioned one of
+    the step before; here only preconditioned ones are mixed.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> w = tg.tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True)
+    >>> w = tg.tensor([[3.0, 0.0], [0.0, 1.0]], requires_grad=True)
     >>> optimizer = tg.optim.Shampoo([w])
     >>> (w ** 2).sum().backward()
     >>> optimizer.step()
     >>> w
     tensor([[2.9000, 0.0000],
-            [0.0000, 0.0001]], requires_grad=True)
+            [0.0000, 0.9000]], requires_grad=True)
     """
 
     state_names = {"b": "momentum_buffer", "H": "precond", "P": "inv_precond"}

@@ -13,8 +13,7 @@ from ..tensor import Tensor
 from .matrix import due, eigenbases, in_order, mean_grams, rms, rotated, rotated_back, turned
 from .optimizer import Optimizer
 from .plan import working_dtype
-from .ranges import NONNEGATIVE, Range
-from .wrapper import Whole
+from .ranges import NONNEGATIVE, Range, Whole
 
 
 def soap_direction(g, m, v, Q, beta1, beta2, eps):
@@ -102,10 +101,19 @@ class SOAP(AdamFamily, Optimizer):
     maximize : bool, default False
         Ascend.
 
+    Notes
+    -----
+    Use: language models, and wherever Shampoo would be worth its price: fewer steps than AdamW, with less to tune
+    than Shampoo. Two square matrices for each axis, beside Adam's state. Begin with lr 0.003, and let
+    max_precond_dim lie below the size of a vocabulary.
+
+    Elsewhere: the authors keep the mean gradient in the rotated basis, and so does this one; some collections keep
+    it as it came.
+
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> w = tg.tensor([[3.0, 0.0], [0.0, 0.1]], requires_grad=True)
+    >>> w = tg.tensor([[3.0, 0.0], [0.0, 1.0]], requires_grad=True)
     >>> optimizer = tg.optim.SOAP([w], lr=0.1, weight_decay=0)
     >>> for _ in range(2):
     ...     optimizer.zero_grad()
@@ -113,7 +121,7 @@ class SOAP(AdamFamily, Optimizer):
     ...     optimizer.step()
     >>> w
     tensor([[2.9000, 0.0000],
-            [0.0000, 0.0000]], requires_grad=True)
+            [0.0000, 0.9000]], requires_grad=True)
     """
 
     state_names = {"m": "exp_avg", "v": "exp_avg_sq", "L": "GG"}

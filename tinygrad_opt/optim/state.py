@@ -67,16 +67,18 @@ class _Reader:
 
     def _check_form(self) -> None:
         """Refuse what is no saved state of this class."""
-        saved, groups = self.saved, self.saved.get("param_groups") if isinstance(self.saved, dict) else None
-        if not (isinstance(groups, list) and isinstance(saved.get("state"), dict) and all(
-                isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)):
-            raise ValueError(f"{self.owner}: a saved state is a dict with 'state', a dict, and 'param_groups', a list "
-                             "of dicts with a list 'params' each")
+        saved = self.saved if isinstance(self.saved, dict) else {}
+        groups, state = saved.get("param_groups"), saved.get("state")
+        if not (isinstance(groups, list) and isinstance(state, dict)
+                and all(isinstance(part, dict) for part in (*groups, *state.values()))
+                and all(isinstance(group.get("params"), list) for group in groups)):
+            raise ValueError(f"{self.owner}: a saved state is a dict with 'state', a dict of dicts, and "
+                             "'param_groups', a list of dicts with a list 'params' each")
         if self.strict and saved.get("optimizer", self.owner) != self.owner:
             raise ValueError(f"{self.owner}: this is the state of {saved['optimizer']}; load it into that, or pass "
                              "strict=False to take over what fits")
-        _fitted(f"{self.owner}: step_count", COUNT, saved.get("step_count", 0))
-        orphans = {*map(str, saved["state"])} - {str(n) for group in groups for n in group["params"]}
+        fitted(f"{self.owner}: step_count", COUNT, saved.get("step_count", 0))
+        orphans = {*map(str, state)} - {str(n) for group in groups for n in group["params"]}
         if orphans:
             self._leave_out(f"state is saved for number {', '.join(sorted(orphans))}, which is in no saved group")
 
@@ -139,19 +141,19 @@ class _Reader:
         if "step" in missing or missing and kept == {"step"}:
             return None
         try:
-            return {key: _fitted(f"the saved {key} of parameter {name}", like.get(key, shaped), value)
+            return {key: fitted(f"the saved {key} of parameter {name}", like.get(key, shaped), value)
                     for key, value in entry.items() if key in kept}
         except ValueError as misfit:
             self._leave_out(str(misfit))
             return None
 
 
-def _fitted(what: str, like: Any, value: Any) -> Any:
+def fitted(what: str, like: Any, value: Any) -> Any:
     """Return a copy of what was saved, in the form of what the state starts from."""
     if isinstance(like, list):
         if not isinstance(value, (list, tuple)) or len(value) != len(like):
             raise ValueError(f"{what} is not a list of {len(like)}")
-        return [_fitted(f"{what}, at {k},", one, own) for k, (one, own) in enumerate(zip(like, value))]
+        return [fitted(f"{what}, at {k},", one, own) for k, (one, own) in enumerate(zip(like, value))]
     if like is None and value is None:
         return None
     host = numpy.asarray(value.numpy() if hasattr(value, "numpy") else value)

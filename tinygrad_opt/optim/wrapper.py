@@ -11,16 +11,6 @@ from .optimizer import Optimizer
 from .ranges import Range, check
 
 
-class Whole(Range):
-    """The whole numbers of an interval."""
-
-    def __init__(self, interval: str) -> None:
-        self.interval, self.text = Range(interval), f"the whole numbers of {interval}"
-
-    def __contains__(self, value: float) -> bool:
-        return value in self.interval and value % 1 == 0
-
-
 def _of_the_wrapped(name: str) -> property:
     return property(lambda self: getattr(self.optimizer, name),
                     lambda self, value: setattr(self.optimizer, name, value), doc=f"The wrapped optimizer's `{name}`.")
@@ -41,9 +31,9 @@ class Wrapper(Optimizer):
 
     ranges: ClassVar[dict[str, Range]] = {}
 
-    param_groups, state, defaults, lr, step_count, skipped, grad_transforms, _hooks = map(
+    param_groups, state, defaults, lr, step_count, skipped, grad_transforms, read_once, _hooks = map(
         _of_the_wrapped, ("param_groups", "state", "defaults", "lr", "step_count", "skipped", "grad_transforms",
-                          "_hooks"))
+                          "read_once", "_hooks"))
 
     def __init__(self, optimizer: Optimizer, **own: Any) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -111,9 +101,3 @@ class Wrapper(Optimizer):
     def __repr__(self) -> str:
         own = ", ".join(f"{name}={value!r}" for name, value in self._own().items())
         return f"{type(self).__name__}({own}) of\n{self.optimizer!r}"
-
-
-def named_parameters(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return all parameters of an optimizer by their names, or by their numbers where they have none."""
-    return {name: p for n, group in enumerate(optimizer.param_groups) for name, p in zip(
-        group.get("param_names", [f"{k} of group {n}" for k in range(len(group["params"]))]), group["params"])}

@@ -94,7 +94,7 @@ class HyperScheduler:
         self._warn_if_read_once()
 
     def _warn_if_read_once(self) -> None:
-        if self.key in getattr(type(self.optimizer), "read_once", ()):
+        if self.key in getattr(self.optimizer, "read_once", ()):
             done = self.optimizer.step_count
             when = f"{done} steps ago" if done else f"where it will find {_numbers(self._now())}"
             warnings.warn(f"{type(self).__name__} can have no effect: {type(self.optimizer).__name__} reads {self.key} "
