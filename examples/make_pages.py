@@ -165,7 +165,8 @@ def state(info):
 
 def family(name):
     for edge in lineage(name):
-        who = edge.name if edge.name == name else f"[{edge.name}]({page_of(edge.name)})"
+        has_page = edge.name != name and edge.name in tg.optim.OPTIMIZERS                      # which wrappers have not
+        who = f"[{edge.name}]({page_of(edge.name)})" if has_page else edge.name
         yield f"- {who} = {edge.words}:\n  `{edge}`"
 
 

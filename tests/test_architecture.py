@@ -17,7 +17,7 @@ PACKAGE = Path(tg.__file__).parent
 ROOT = PACKAGE.parent
 # Each may import what stands before it; optim, data and io, and ops and creation, do not know of each other.
 FLOORS = [{"language", "spelling"}, {"lowering"}, {"rule"}, {"backend"}, {"tensor"}, {"random", "precision"},
-          {"gradients"}, {"ops", "creation"}, {"autograd"}, {"gradcheck", "nn"}, {"optim", "amp", "data", "io"}, {"lab"}, {"train"},
+          {"gradients"}, {"ops", "creation"}, {"autograd"}, {"gradcheck", "nn", "tape"}, {"optim", "amp", "data", "io"}, {"lab"}, {"train"},
           {"cli"}, {"__main__"}]
 FLOOR = {name: k for k, floor in enumerate(FLOORS) for name in floor}
 

@@ -297,9 +297,9 @@ def test_zero_is_legal_and_left_again():
     assert run(scheduler, 2) == [[0.4], [pytest.approx(0.1)], [pytest.approx(0.2)]]
 
 
-def test_closed_schedulers_multiply_too():
+def test_schedulers_of_one_option_multiply():
     optimizer = ours(lrs=[0.1])
-    warm, fall = ls.LambdaLR(optimizer, lambda t: min(1, t / 5)), ls.WSD(optimizer, 0, 3, 10)
+    warm, fall = ls.HyperScheduler(optimizer, "lr", lambda t: min(1, t / 5)), ls.WSD(optimizer, 0, 3, 10)
     for t in range(1, 13):
         optimizer.step(), warm.step(), fall.step()
         assert optimizer.lr == pytest.approx(0.1 * min(1, t / 5) * (1 - math.sqrt(max(0, t - 3) / 10) if t < 13 else 0))

@@ -131,3 +131,27 @@ def test_values_of_torch_at_fractions_of_an_epoch():
     for k in range(100):
         mine.step(k / 7), theirs.step(k / 7)
         assert rates(a) == pytest.approx(rates(b), abs=1e-12)
+
+
+PAIRS = [("StepLR", dict(step_size=70, gamma=0.7)), ("MultiStepLR", dict(milestones=[30, 200, 500], gamma=0.5)),
+         ("ConstantLR", dict(factor=0.5, total_iters=40)), ("LinearLR", dict(start_factor=0.1, total_iters=60)),
+         ("ExponentialLR", dict(gamma=0.999)), ("PolynomialLR", dict(total_iters=900, power=2.0)),
+         ("CosineAnnealingLR", dict(T_max=150, eta_min=0.01)),
+         ("CosineAnnealingWarmRestarts", dict(T_0=100, T_mult=2)), ("LambdaLR", dict(lr_lambda=lambda t: 0.99 ** t)),
+         ("MultiplicativeLR", dict(lr_lambda=lambda t: 0.999))]
+
+
+@pytest.mark.parametrize("kind", ["ChainedScheduler", "SequentialLR"])
+@pytest.mark.parametrize("first, second", list(itertools.permutations(PAIRS, 2)), ids=lambda pair: pair[0])
+def test_any_two_of_torch_together_for_1000_steps(first, second, kind):
+    def rates(module, optimizer):
+        parts = [getattr(module, name)(optimizer, **options) for name, options in (first, second)]
+        whole = (module.ChainedScheduler(parts) if kind == "ChainedScheduler"
+                 else module.SequentialLR(optimizer, parts, milestones=[120]))
+        for _ in range(1000):
+            yield optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            whole.step()
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    mine = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=0.5)
+    assert list(rates(ls, mine)) == pytest.approx(list(rates(torch.optim.lr_scheduler, theirs)), abs=1e-12, rel=1e-12)

@@ -6,14 +6,27 @@ import sys
 
 import numpy as np
 import pytest
-from _optimizers import each, each_of, make, parameters, run, same
+from _optimizers import NAMES, TABLE, label, make, parameters, run, same
 
 import tinygrad_opt as tg
 from tinygrad_opt import optim
-from tinygrad_opt.optim.accumulate import Accumulate
 from tinygrad_opt.optim.interchange import COMMON, from_torch, to_torch
-from tinygrad_opt.optim.lookahead import Lookahead
 from tinygrad_opt.optim.state import expected
+
+MATRICES = [
+    ("Adafactor", {}), ("Adafactor", dict(weight_decay=0.1)), ("Muon", {}), ("Muon", dict(nesterov=False)),
+    ("Shampoo", {}), ("Shampoo", dict(momentum=0.9, update_freq=2)),
+    ("SOAP", {}), ("SOAP", dict(precondition_1d=True, max_precond_dim=4)),
+]
+ROWS = [*TABLE, *(row for row in MATRICES if row[0] not in NAMES)]
+
+
+def each_of(names):
+    rows = [row for row in ROWS if row[0] in names]
+    return pytest.mark.parametrize("name, options", rows, ids=[label(*row) for row in rows])
+
+
+each = each_of(optim.OPTIMIZERS)
 
 
 def weight(*shape, dtype="float64"):
@@ -30,7 +43,7 @@ def plain(value):
 
 
 def trained(name, options, dtype="float64", steps=3):
-    params = parameters(dtype)
+    params = [p for p in parameters(dtype) if p.ndim == 2 or name != "Muon"]
     optimizer = make(name, options, params)
     run(optimizer, params, steps)
     return optimizer, params
@@ -50,6 +63,10 @@ def refused(optimizer, state, words):
 
 
 # ---- every optimizer ------------------------------------------------------------------------------------------
+
+
+def test_the_rows_are_all_optimizers():
+    assert set(dict(ROWS)) == set(optim.OPTIMIZERS) >= set(COMMON)
 
 
 @each
@@ -97,13 +114,47 @@ def test_keys_and_shapes_are_checked(name, options):
 # ---- what is refused, and what strict=False takes ---------------------------------------------------------------
 
 
-def adam(*names, size=2, **options):
-    optimizer = optim.Adam([(name, weight(size)) for name in names], **options)
-    for group in optimizer.param_groups:
-        for k, p in enumerate(group["params"], start=1):
-            p.grad = tg.full(p.shape, float(k), dtype="float64")
+def state_of(cls, *shapes, names=None, **options):
+    params = [weight(*shape) for shape in shapes]
+    optimizer = cls(list(zip(names, params)) if names else params, **options)
+    for k, p in enumerate(params, start=1):
+        p.grad = tg.full(p.shape, float(k), dtype="float64")
     optimizer.step()
     return optimizer
+
+
+def adam(*names, size=2, **options):
+    return state_of(optim.Adam, *[(size,)] * len(names), names=names, **options)
+
+
+def test_loading_matches_names_in_any_order():
+    saved = state_of(optim.Adam, (2,), (3,), names=["a", "b"]).state_dict()
+    other = state_of(optim.Adam, (3,), (2,), names=["b", "a"])
+    other.load_state_dict(saved)
+    shapes = [other.state[p]["exp_avg"].shape for p in other.param_groups[0]["params"]]
+    assert shapes == [(3,), (2,)] and other.param_groups[0]["param_names"] == ["b", "a"]
+
+
+def test_loading_copies():
+    optimizer = state_of(optim.Adam, (2,))
+    saved = optimizer.state_dict()
+    other = state_of(optim.Adam, (2,))
+    other.load_state_dict(saved)
+    before = saved["state"][0]["exp_avg"].numpy().copy()
+    other.step()
+    np.testing.assert_array_equal(saved["state"][0]["exp_avg"].numpy(), before)
+
+
+@pytest.mark.parametrize("make_state, words", [
+    (lambda: state_of(optim.SGD, (2,), momentum=0.9).state_dict(), "this is the state of SGD; load it into that"),
+    (lambda: state_of(optim.Adam, (2,), (3,), names="ab").state_dict(), "1 parameters, the saved one 2"),
+    (lambda: state_of(optim.Adam, (2,), names="b").state_dict(), "has no state for a; it has b"),
+    (lambda: {"state": {}, "param_groups": []}, "has 1 groups, the saved state 0"),
+    (lambda: {"state": {}, "param_groups": [{"params": [0], "lr": -1.0}]}, "lr must lie"),
+    (lambda: {"state": {}, "param_groups": [{"params": [0], "speed": 1}]}, "options speed, unknown to this optimizer"),
+])
+def test_a_state_that_does_not_fit_changes_nothing(make_state, words):
+    refused(adam("a"), make_state(), words)
 
 
 def test_a_number_of_no_group_is_refused():
@@ -207,7 +258,7 @@ def test_what_a_rule_of_the_class_no_longer_uses_stays():
     assert plain(again.state_dict()) == plain(optimizer.state_dict())
 
 
-@pytest.mark.parametrize("wrap", [Accumulate, Lookahead])
+@pytest.mark.parametrize("wrap", [optim.Accumulate, optim.Lookahead])
 def test_what_wrappers_keep_is_saved(wrap):
     def make_one():
         return wrap(optim.Adam([weight(2)], lr=0.1), k=3)
@@ -322,14 +373,20 @@ def test_torch_states_are_matched_by_name(torch):
     assert mine.lr == 0.25 and type(mine.lr) is float and mine.step_count == 1
 
 
-def test_torch_states_in_bfloat16_are_read():
+@pytest.mark.parametrize("theirs, mine", [("bfloat16", "float32"), ("float16", "float16")])
+def test_torch_states_in_half_precision_are_read(theirs, mine):
     torch = pytest.importorskip("torch")
-    theirs = torch.optim.Adam([q := torch.ones(2, requires_grad=True, dtype=torch.bfloat16)])
+    there = torch.optim.Adam([q := torch.ones(2, requires_grad=True, dtype=getattr(torch, theirs))])
     q.grad = torch.ones_like(q)
-    theirs.step()
-    mine = optim.Adam([weight(2, dtype="float32")])
-    from_torch(mine, theirs.state_dict())
-    np.testing.assert_allclose(mine.state[params_of(mine)[0]]["exp_avg"].numpy(), 0.1, rtol=1e-2)
+    there.step()
+    here = optim.Adam([p := weight(2, dtype=mine)])
+    from_torch(here, there.state_dict())
+    assert str(here.state[p]["exp_avg"].dtype) == "float32" and here.state[p]["step"] == 1
+    np.testing.assert_allclose(here.state[p]["exp_avg"].numpy(), 0.1, rtol=1e-2)
+    p.grad = tg.ones(2, dtype=mine)
+    here.step()
+    there.load_state_dict(to_torch(here))
+    assert there.state[q]["exp_avg"].dtype == q.dtype and there.state[q]["step"].item() == 2
 
 
 def test_torch_lacks_what_only_this_suite_has(torch):
@@ -337,7 +394,7 @@ def test_torch_lacks_what_only_this_suite_has(torch):
         with pytest.raises(ValueError, match="PyTorch has no Lion with the same state"):
             convert(optim.Lion([weight(2)]))
         with pytest.raises(ValueError, match="PyTorch has no Lookahead .* call this of optimizer.optimizer"):
-            convert(Lookahead(optim.SGD([weight(2)])))
+            convert(optim.Lookahead(optim.SGD([weight(2)])))
 
 
 def test_a_state_for_torch_needs_torch(monkeypatch):

@@ -66,7 +66,18 @@ def _respell(owner: str, taken: Any, args: tuple, options: dict[str, Any]) -> di
 
 
 class AdamFamily:
-    """What the Adam family's running means are also called; only its classes have `m` and `v`."""
+    """What the Adam family's running means are also called; only its classes have `m` and `v`.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> layer = tg.nn.Linear(3, 2)
+    >>> optimizer = tg.optim.Adam(layer.named_parameters(), beta1=0.5)
+    >>> layer(tg.ones(1, 3)).sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.m["bias"].tolist(), hasattr(tg.optim.SGD(layer.parameters()), "m")
+    ([0.5, 0.5], False)
+    """
 
     @property
     def m(self) -> dict[str | int, Any]:

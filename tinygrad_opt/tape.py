@@ -1,4 +1,4 @@
-"""Tape: a stretch of the record, from which gradients are asked by name of the loss."""
+"""Tape: a stretch of the record with a beginning and an end, which hands out gradients."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .optimizer import Optimizer
 
 # What an optimizer divides by the root of: with eps = 0 a gradient that was always 0 becomes 0 / 0.
-ROOTS = {"exp_avg_sq", "square_avg", "exp_inf", "exp_avg_var", "sum"}
+ROOTS = {"exp_avg_sq", "square_avg", "exp_inf", "exp_avg_var", "sum", "grad_sum_sq"}
 ENOUGH = 20                             # steps, before the doctor says always or never
 
 
@@ -82,8 +82,8 @@ def doctor(optimizer: Optimizer, model: Any = None, schedulers: Any = ()) -> Rep
     >>> print(doctor(tg.optim.AdamW([model.weight], betas=(0.999, 0.9)), model))
     betas fall where they usually rise
       where    group 0: betas = (0.999, 0.9), the defaults are (0.9, 0.999)
-      why      The mean square then follows single gradients, which makes steps uneven: perhaps they were
-               swapped.
+      why      The mean square then follows single gradients, which makes steps uneven: perhaps they
+               were swapped.
       way out  Set group['betas'] = (0.9, 0.999).
     parameters of the model are not in the optimizer
       where    bias
@@ -197,7 +197,7 @@ def _betas(patient: _Patient) -> Findings:
 def _eps(patient: _Patient) -> Findings:
     for place, group in patient.groups:
         eps = group.get("eps")
-        if not isinstance(eps, (int, float)) or eps < 0:
+        if not isinstance(eps, (int, float)) or eps < 0 or "final_lr" in group:     # AdaBound limits its rate itself
             continue
         p = group["params"][0]
         tiny = float(xp.finfo(working_dtype(p)).tiny)

@@ -78,8 +78,14 @@ def newton_schulz(u: Array, coefficients: tuple[float, float, float], steps: int
     x = u.T if tall else u
     x = x / at_least(float(xp.linalg.norm(x)), eps)
     for _ in range(int(steps)):
-        s = x @ x.T                                 # symmetric: s @ s.T is s @ s for less, as x @ x.T is
-        x = a * x + (b * s + c * (s @ s.T)) @ x
+        s = x @ x.T
+        q = s @ s.T                                 # s is symmetric, and a product with the own transpose costs less
+        q *= c
+        s *= b
+        q += s
+        y = q @ x
+        x *= a
+        x += y                                      # that is x = a x + (b s + c s s) x
     return x.T if tall else x
 
 

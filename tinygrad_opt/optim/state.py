@@ -154,13 +154,13 @@ def fitted(what: str, like: Any, value: Any) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) != len(like):
             raise ValueError(f"{what} is not a list of {len(like)}")
         return [fitted(f"{what}, at {k},", one, own) for k, (one, own) in enumerate(zip(like, value))]
-    if like is None and value is None:
+    if like is None:
+        if value is not None:
+            raise ValueError(f"{what} is kept where nothing is, for an axis without a factor")
         return None
     host = numpy.asarray(value.numpy() if hasattr(value, "numpy") else value)
     if host.dtype.kind not in "biuf":
         raise ValueError(f"{what} has no numbers, but {host.dtype}")
-    if like is None:                                # of what comes with a later step nothing is known yet
-        return Tensor._wrap(xp.array(asarray(host)))
     if not isinstance(like, Tensor):
         return _number(what, host, whole=like is COUNT)
     if host.shape != like.shape:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..optimizer import Optimizer
 
 
-UNSAVED = {"optimizer", "_settings", "_schedule"}
+UNSAVED = {"optimizer", "_settings", "_schedule", "_seen"}
 
 
 class HyperScheduler:
@@ -64,6 +64,7 @@ class HyperScheduler:
 
     absolute: ClassVar[bool] = False        # the values are its own, whatever the groups had
     chainable: ClassVar[bool] = True        # last_epoch >= 0 goes on from the present value, not from initial_lr
+    closed: ClassVar[bool] = False          # as in torch, what other schedulers wrote is overwritten, not multiplied
     floors: list[float] | tuple = ()        # for each group, the value where the base has no share
     parts: list[HyperScheduler] | tuple = ()                    # which go along with it
 
@@ -86,6 +87,7 @@ class HyperScheduler:
                                    "with last_epoch >= 0: load the optimizer's state first, or leave last_epoch = -1")
             origin = [group["initial_lr"] for group in groups]
         elif key == "lr":
+            origin = self._unscheduled(now) if self.closed else now
             for group, value in zip(groups, now):
                 group.setdefault("initial_lr", value)
         self._begin(origin, last_epoch + 1)
@@ -139,9 +141,21 @@ class HyperScheduler:
                           f"before the first optimizer.step(), which will use {self.key} = {_numbers(self._now())} of "
                           f"step {self.last_epoch}. Call optimizer.step() first", stacklevel=2)
 
+    def _unscheduled(self, now: list[float]) -> list[float]:
+        """Return what the groups would have if no other scheduler had written."""
+        ledger = self._ledger()
+        initial = [group.get("initial_lr", value) for group, value in zip(self.optimizer.param_groups, now)]
+        return [first * ledger[k, self.key][1] if ledger.get((k, self.key), [None])[0] == value else value
+                for k, (first, value) in enumerate(zip(initial, now))]
+
+    def _ledger(self) -> dict[tuple[int, str], list[float]]:
+        """Return, by group and option, what a scheduler wrote last, and the factor of all changes by others."""
+        return vars(self.optimizer).setdefault("_put_by_schedulers", {})
+
     def _begin(self, origin: list[float], t: float = 0, starts: list[float] | None = None) -> None:
         """Start at step t in groups that would have the values `origin` without a scheduler."""
         self._origin = list(origin)
+        self._seen = [self._ledger().get((k, self.key), [0, 1.0])[1] for k in range(len(origin or self._now()))]
         self._starts = list(self._own_starts(origin) if starts is None else starts)
         self.bases, self._written = list(self._starts), []
         self._put(self._starts)
@@ -155,7 +169,11 @@ class HyperScheduler:
             return self._begin(origin, t)
         initial = [group["initial_lr"] for group in self.optimizer.param_groups]
         self._begin(initial, t)
-        self._put([value * (now / was if was else 1.0) for value, now, was in zip(self._written, origin, initial)])
+        changed = [value * (now / was if was else 1.0) for value, now, was in zip(self._written, origin, initial)]
+        for k, (new, old) in enumerate(zip(changed, self._written)):
+            self._fold(k, new, old)
+        self._put(changed)
+        self._written = changed
 
     def _own_starts(self, origin: list[float]) -> list[float]:
         return origin
@@ -166,6 +184,8 @@ class HyperScheduler:
         self.last_epoch, previous = t, getattr(self, "last_epoch", t)
         try:
             values = self._values()
+            if self.chainable and not self.floors and self._written:        # 0 for good: what others write there stays
+                values = [value or self._left(k, previous, t) for k, value in enumerate(values)]
         except Exception:
             self.last_epoch = previous
             raise
@@ -174,14 +194,30 @@ class HyperScheduler:
         for part in self.parts:
             part._go(t)
 
+    def _left(self, k: int, before: float, t: float) -> float:
+        return self._written[k] if self.share(before, k) == self.share(t, k) == 0 else 0.0
+
     def _fold_all(self) -> None:
         if len(self.optimizer.param_groups) != len(self.bases):
             raise ValueError(f"{type(self).__name__} was made for {len(self.bases)} groups, the optimizer has "
                              f"{len(self.optimizer.param_groups)} now; make it again after add_param_group")
+        ledger = self._ledger()
         for k, (current, written) in enumerate(zip(self._now(), self._written)):
-            if current != written:
-                self._fold(k, current, written)
-                self._written[k] = current
+            before, _ = entry = ledger.setdefault((k, self.key), [written, 1.0])
+            if current and before:
+                entry[1] *= current / before
+            entry[0] = current
+            factor, self._seen[k] = entry[1] / self._seen[k], entry[1]
+            self._folded(k, factor)
+            # To a closed one only what users did counts; between two of its own writes that is all there is.
+            alone = before == written or current and not before
+            wanted = current if not self.closed or alone else written * factor
+            if wanted != written:
+                self._fold(k, wanted, written)
+                self._written[k] = wanted
+
+    def _folded(self, k: int, factor: float) -> None:
+        """Take note that a user, not a scheduler, has multiplied the value of group k."""
 
     def _fold(self, k: int, current: float, written: float) -> None:
         """Take the base from which the value follows that someone else has written."""
@@ -210,6 +246,8 @@ class HyperScheduler:
         for group, value in zip(self.optimizer.param_groups, values):
             name, place = _place(group, self.key)
             group[name] = value if place is None else (*group[name][:place], value, *group[name][place + 1:])
+        for k, value in enumerate(values):
+            self._ledger().setdefault((k, self.key), [value, 1.0])[0] = value
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate that each group has now."""
@@ -219,7 +257,8 @@ class HyperScheduler:
 
     def table(self, n: int) -> Table:
         """Return the value now and the next n - 1, as (t, value of group 0, of group 1, ...); it prints as a table."""
-        stand_in = SimpleNamespace(defaults=self.optimizer.defaults, step_count=1, param_groups=[
+        stand_in = SimpleNamespace(defaults=self.optimizer.defaults, step_count=1, _put_by_schedulers=copy.deepcopy(
+            self._ledger()), param_groups=[
             {key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups])
         twin = copy.deepcopy(self, {id(self.optimizer): stand_in})
         rows = []
@@ -244,7 +283,9 @@ class HyperScheduler:
         such values; a warning names the others.
         """
         saved = {key: plain(value, key) for key, value in vars(self).items() if key not in UNSAVED}
-        return {"scheduler": type(self).__name__, "now": self._now(), **saved}
+        now = self._now()
+        put = [self._ledger().get((k, self.key), [value])[0] for k, value in enumerate(now)]
+        return {"scheduler": type(self).__name__, "now": now, "put": put, **saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned.
@@ -259,11 +300,12 @@ class HyperScheduler:
         """
         self.check_state(state_dict)
         untouched = self._now() == getattr(self, "_written", None)
-        for key in state_dict.keys() - {"scheduler", "now"}:
+        for key in state_dict.keys() - {"scheduler", "now", "put"}:
             setattr(self, key, restored(getattr(self, key), state_dict[key]))
         if untouched:
             self._put(state_dict["now"])
-        self._resumed = True
+        self._ledger().update({(k, self.key): [value, 1.0] for k, value in enumerate(state_dict["put"])})
+        self._seen, self._resumed = [1.0] * len(state_dict["put"]), True
 
     def check_state(self, saved: dict[str, Any]) -> None:
         """Raise ValueError unless a saved state fits."""
@@ -271,7 +313,7 @@ class HyperScheduler:
         if not isinstance(saved, dict) or saved.get("scheduler") != owner:
             what = saved.get("scheduler", "something else") if isinstance(saved, dict) else type(saved).__name__
             raise ValueError(f"{owner}: this is the state of {what}, not of {owner}")
-        if saved.keys() != (keys := {*vars(self), "scheduler", "now"} - UNSAVED):
+        if saved.keys() != (keys := {*vars(self), "scheduler", "now", "put"} - UNSAVED):
             raise ValueError(f"{owner}: the saved state has no {', '.join(sorted(keys - saved.keys())) or 'gaps'}, and "
                              f"has {', '.join(sorted(saved.keys() - keys)) or 'nothing'} besides")
         if len(saved["now"]) != len(self.optimizer.param_groups):

@@ -27,7 +27,8 @@ class CosineAnnealingLR(LRScheduler):
 
     Notes
     -----
-    A change from outside lasts beyond the bottom of the wave too, where torch goes back to `base_lrs`.
+    At the bottom of the wave it forgets what other schedulers have done to the base, as torch does; a change by a
+    user lasts.
 
     Examples
     --------
@@ -50,6 +51,29 @@ class CosineAnnealingLR(LRScheduler):
         self.T_max, self.eta_min = T_max, eta_min
         self.floors = per_group("eta_min", optimizer, eta_min)
         super().__init__(optimizer, last_epoch)
+
+    def _attach(self, optimizer: Optimizer, key: str, last_epoch: int) -> None:
+        self.optimizer, self.key = optimizer, key
+        tops = self._unscheduled(self._now())
+        super()._attach(optimizer, key, last_epoch)
+        self._tops = tops
+
+    def _begin(self, origin: list[float], t: float = 0, starts: list[float] | None = None) -> None:
+        self._tops = list(origin)
+        super()._begin(origin, t, starts)
+
+    def _folded(self, k: int, factor: float) -> None:
+        self._tops[k] *= factor
+
+    def _fold(self, k: int, current: float, written: float) -> None:
+        if self.share(self.last_epoch, k):          # at the bottom the base has no share in what is there
+            super()._fold(k, current, written)
+
+    def _fold_all(self) -> None:
+        super()._fold_all()
+        for k, (top, floor, now) in enumerate(zip(self._tops, self.floors, self._written)):
+            if self._written and not self.share(self.last_epoch, k):
+                self.bases[k] = top + (now - floor) / self.share(self.last_epoch + 1, k)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -83,6 +107,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     3  0.05
     """
 
+    closed = True
     formula, settings = schedules.restarts, ("T_0", "T_mult")
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0,

@@ -74,7 +74,7 @@ class CyclicLR(LRScheduler):
     4  0.01
     """
 
-    absolute = True
+    absolute = closed = True
     formula = schedules.cyclic
     settings = "step_size_up", "step_size_down", "mode", "gamma", "scale_fn", "scale_mode"
 
@@ -161,7 +161,7 @@ class OneCycleLR(LRScheduler):
     3  0.0950485
     """
 
-    absolute = True
+    absolute = closed = True
     settings = "total_steps", "pct_start", "anneal_strategy", "three_phase", "div_factor", "final_div_factor"
 
     @staticmethod

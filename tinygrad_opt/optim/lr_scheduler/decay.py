@@ -42,6 +42,8 @@ class LambdaLR(LRScheduler):
     3  0.1
     """
 
+    closed = True
+
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable | Sequence[Callable], last_epoch: int = -1) -> None:
         self.lr_lambdas = functions("lr_lambda", optimizer, lr_lambda)
         super().__init__(optimizer, last_epoch)
