@@ -65,6 +65,13 @@ TABLE = [
     ("ScheduleFreeSGD", {}), ("ScheduleFreeSGD", dict(momentum=0.8, weight_decay=0.1, warmup_steps=5, r=1.0)),
     ("ScheduleFreeAdamW", {}),
     ("ScheduleFreeAdamW", dict(betas=(0.5, 0.6), weight_decay=0.1, warmup_steps=5, r=1.0, weight_lr_power=1.0)),
+    ("Adafactor", {}), ("Adafactor", dict(beta2_decay=-0.5, eps=(1e-3, 0.3), d=1.5, weight_decay=0.1)),
+    ("Muon", {}), ("Muon", dict(nesterov=False, momentum=0.9, weight_decay=0.05)),
+    ("Muon", dict(adjust_lr_fn="match_rms_adamw", ns_steps=6, ns_coefficients=(3.0, -3.2, 1.2), eps=10.0)),
+    ("Shampoo", {}), ("Shampoo", dict(momentum=0.9, weight_decay=0.1, eps=0.01, update_freq=3, exponent=0.3)),
+    ("SOAP", {}), ("SOAP", dict(betas=(0.9, 0.8), shampoo_beta=0.9, precondition_frequency=3, eps=1e-4,
+                                weight_decay=0.1, normalize_grads=True)),
+    ("SOAP", dict(correct_bias=False, precondition_1d=True, max_precond_dim=4)),
     ("SophiaH", {}), ("SophiaH", dict(gamma=0.5, clip_threshold=0.3, weight_decay=0.1)),
 ]
 NAMES = list(dict(TABLE))
@@ -81,6 +88,7 @@ def each_of(names):
 
 
 SHAPES = [(), (3,), (4, 5), (2, 3, 2, 2), (0, 3)]
+MATRICES = [(3, 3), (4, 5), (7, 2), (1, 6), (0, 3)]                     # all that Muon takes
 
 
 def make(name, options, params, lr=0.05):
@@ -114,9 +122,10 @@ each = each_of(NAMES)
 each_name = pytest.mark.parametrize("name", NAMES)
 
 
-def parameters(dtype="float64", seed=0):
-    random = np.random.default_rng(seed)
-    return [tg.Tensor(np.asarray(random.standard_normal(s)).astype(dtype), requires_grad=True) for s in SHAPES]
+def parameters(dtype="float64", seed=0, name=None):
+    """Return parameters of all shapes that an optimizer takes."""
+    random, shapes = np.random.default_rng(seed), MATRICES if name == "Muon" else SHAPES
+    return [tg.Tensor(np.asarray(random.standard_normal(s)).astype(dtype), requires_grad=True) for s in shapes]
 
 
 def run(optimizer, params, steps=20, seed=1, drift=0.0):

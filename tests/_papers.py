@@ -430,3 +430,52 @@ def schedulefreeadamw(x, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
         v += (1 - betas[1]) * (g * g - v)
         return g / (math.sqrt(v / (1 - math.pow(betas[1], t))) + eps) + weight_decay * y
     return schedule_free(x, grads, lr, betas[0], warmup_steps, r, weight_lr_power, scaled)
+
+
+def adafactor(x, grads, lr, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0):
+    v = 0.0
+    for t, g in enumerate(grads, start=1):
+        v += math.pow(t, beta2_decay) * (g * g - v)
+        u = g / max(math.sqrt(v), math.ulp(1.0) if eps[0] is None else eps[0])
+        alpha = max(eps[1], abs(x)) * min(lr, 1 / math.sqrt(t))
+        x = x * (1 - lr * weight_decay) - alpha * u / max(1, abs(u) / d)
+    return x
+
+
+def muon(x, grads, lr, weight_decay=0.1, momentum=0.95, nesterov=True, ns_coefficients=(3.4445, -4.775, 2.0315),
+         eps=1e-7, ns_steps=5, adjust_lr_fn=None):
+    b = 0.0
+    for g in grads:
+        b += (1 - momentum) * (g - b)
+        s = g + momentum * (b - g) if nesterov else b
+        s /= max(abs(s), eps)
+        for _ in range(ns_steps):
+            s = sum(c * math.pow(s, k) for c, k in zip(ns_coefficients, (1, 3, 5)))
+        x = x * (1 - lr * weight_decay) - lr * (0.2 if adjust_lr_fn == "match_rms_adamw" else 1) * s
+    return x
+
+
+def shampoo(x, grads, lr, momentum=0.0, weight_decay=0, eps=1e-4, update_freq=1, exponent=None):
+    """On a vector of one number; one without axes has no factor."""
+    h, b = eps, 0.0
+    for k, g in enumerate(grads):
+        g += weight_decay * x
+        h += g * g
+        if k % update_freq == 0:
+            power = math.pow(h, -(exponent or 0.5))
+        b = momentum * b + power * g
+        x -= lr * b
+    return x
+
+
+def soap(x, grads, lr, betas=(0.95, 0.95), shampoo_beta=-1, eps=1e-8, weight_decay=0.01, precondition_frequency=10,
+         max_precond_dim=10000, correct_bias=True, normalize_grads=False, precondition_1d=False):
+    m = v = 0.0
+    for t, g in enumerate(grads[1:], start=1):      # one number has but one basis, which the first gradient sets
+        m += (1 - betas[0]) * (g - m)
+        v += (1 - betas[1]) * (g * g - v)
+        u = m / (math.sqrt(v) + eps)
+        u = math.copysign(1, u) if normalize_grads else u
+        rate = lr * math.sqrt(1 - math.pow(betas[1], t)) / (1 - math.pow(betas[0], t)) if correct_bias else lr
+        x = (x - rate * u) * (1 - lr * weight_decay)
+    return x

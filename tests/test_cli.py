@@ -110,7 +110,7 @@ BAD = [
     (["--lr", "-1"], "lr must lie in (0, inf), got -1.0"), (["--lr", "nan"], "got nan"),
     (["--lr", "fast"], "invalid float"),
     (["--epochs", "0"], "--epochs must be at least 1"), (["--batch-size", "0"], "batch_size must be at least 1"),
-    (["--seed", "-1"], "seed must be at least 0"), (["--optimizer", "adamm"], "one of sgd, "),
+    (["--seed", "-1"], "seed must be at least 0"), (["--optimizer", "adamm"], "one of adabelief, "),
     (["--model", "cnn"], "one of mlp, linear"), (["--resume"], "no checkpoint.npz"), (["--what"], "unrecognized"),
 ]
 

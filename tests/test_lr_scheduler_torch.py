@@ -1,6 +1,7 @@
 """torch's schedulers are the oracle: values over 1,000 steps, signatures, resuming with last_epoch."""
 
 import inspect
+import itertools
 import math
 import warnings
 from types import SimpleNamespace

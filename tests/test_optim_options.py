@@ -101,7 +101,7 @@ def test_transforms_run_in_their_order_and_see_names_and_the_step():
 
 @each_of(set(NAMES) - {"SophiaG"})                          # whose estimate is of the gradients as they came
 def test_every_optimizer_takes_transforms(name, options):
-    mine, theirs = parameters(), parameters()
+    mine, theirs = parameters(name=name), parameters(name=name)
     a = make(name, {**options, "grad_transforms": [optim.ClipValue(0.25)]}, mine)
     b = make(name, options, theirs)
     random = np.random.default_rng(0)

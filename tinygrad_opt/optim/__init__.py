@@ -1,5 +1,7 @@
 """The optimizer suite: each optimizer is a rule, written once."""
 
+# ruff: noqa: F401
+
 from importlib import import_module
 
 from .. import gradients
@@ -39,11 +41,9 @@ from .trust_ratio import LAMB, LARS
 from .verify import verify
 from .yogi import Yogi
 
-OPTIMIZERS = {cls.__name__: cls for cls in (
-    SGD, ASGD, Adagrad, Adadelta, RMSprop, Rprop, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor, Muon, AdaBelief,
-    AdaBound, Adan, AdEMAMix, ADOPT, AggMo, DAdaptAdam, DAdaptSGD, DoG, LAMB, LARS, Lion, MADGRAD, NovoGrad,
-    PolyakSGD, Prodigy, QHAdam, QHM, ScheduleFreeAdamW, ScheduleFreeSGD, Shampoo, Signum, SOAP, SophiaG, SophiaH,
-    Yogi)}
+# Wrappers, which are read later, are none.
+OPTIMIZERS = {cls.__name__: cls for cls in list(globals().values())
+              if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer}
 _SPELLINGS = {other: OPTIMIZERS[name] for other, name in OPTIM.items()}
 globals().update(_SPELLINGS)
 

@@ -215,8 +215,8 @@ def _decay(patient: _Patient) -> Findings:
         small = [p for p in group["params"] if p.ndim < 2 and p.requires_grad]
         if small and group.get("weight_decay", 0) > 0:
             yield Finding("biases and norms decay", f"{place}, weight_decay = {group['weight_decay']:g}: "
-                          f"{patient.text(small)}", "They have no directions to keep small; pulled to 0 they shift or "
-                          "shrink what follows, at no gain.",
+                          f"{patient.text(small)}", "Decay is for what multiplies inputs; these it only shifts or "
+                          "shrinks, at no gain.",
                           f"tg.optim.decay_groups(model, {group['weight_decay']:g}) as params.")
 
 
@@ -408,7 +408,8 @@ class Watch:
     optimizer: Any
     model: Any = None
     schedulers: Any = ()
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("steps", "added", "stale", "empty"), 0))
+    counts: dict[str, int] = field(init=False, default_factory=lambda: dict.fromkeys(
+        ("steps", "added", "stale", "empty"), 0))
 
     def __enter__(self) -> Watch:
         self._params = [p for group in self.optimizer.param_groups for p in group["params"]]

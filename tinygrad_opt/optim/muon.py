@@ -9,7 +9,7 @@ from ..rule import matrix, named
 from ..tensor import Tensor
 from .matrix import newton_schulz
 from .optimizer import Optimizer
-from .ranges import Range, Whole
+from .ranges import POSITIVE, Range, Whole
 
 RATES: dict[str | None, Callable[[int, int], float]] = {
     "original": lambda rows, columns: max(1, rows / columns) ** 0.5,
@@ -68,7 +68,7 @@ class Muon(Optimizer):
     ns_coefficients : (float, float, float), default (3.4445, -4.775, 2.0315)
         a, b, c of the polynomial a x + b x**3 + c x**5 that drives singular values to about 1.
     eps : float, default 1e-7
-        The least norm by which a matrix is divided before, at least 0.
+        The least norm by which a matrix is divided before, above 0.
     ns_steps : int, default 5
         How often the polynomial is applied, 0 to 99.
     adjust_lr_fn : {"original", "match_rms_adamw"}, optional
@@ -103,7 +103,7 @@ class Muon(Optimizer):
     """
 
     state_names = {"b": "momentum_buffer"}
-    ranges = {"ns_coefficients": (Range("(-inf, inf)"),) * 3, "ns_steps": Whole("[0, 100)")}
+    ranges = {"ns_coefficients": (Range("(-inf, inf)"),) * 3, "ns_steps": Whole("[0, 100)"), "eps": POSITIVE}
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
                  nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),

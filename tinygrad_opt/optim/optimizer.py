@@ -354,7 +354,8 @@ class Optimizer:
         state_dict : dict
             As `state_dict` or torch's optimizer of the same name returns it.
         strict : bool, default True
-            Refuse the state of another class of optimizer, and options that this one does not have.
+            Refuse the state of another class of optimizer, unknown options, and names, keys or shapes that differ.
+            Otherwise take what fits, and warn of the rest.
 
         Raises
         ------
@@ -376,6 +377,16 @@ class Optimizer:
             option.resume(self.step_count)
         for hook in self._hooks.get("load_state_dict_post", ()):
             hook(self)
+
+    def to_torch_state_dict(self) -> dict[str, Any]:
+        """Return the state as torch's optimizer of the same name loads it; needs torch."""
+        from .interchange import to_torch
+        return to_torch(self)
+
+    def from_torch_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
+        """Continue from the state_dict of torch's optimizer of the same name."""
+        from .interchange import from_torch
+        from_torch(self, state_dict, strict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("_plans", "_hooks")}
@@ -413,6 +424,24 @@ class Optimizer:
         if language not in printers:
             raise ValueError(f"language must be one of {', '.join(printers)}; got {language!r}")
         return rule.source if rule.matrix else "\n\n".join(map(printers[language], rule.passes))
+
+    def doctor(self, model: Any = None, schedulers: Any = ()) -> Any:
+        """Return a report of the silent traps that are present now, in plain words.
+
+        Parameters
+        ----------
+        model : Module, optional
+            Whose parameters should be here.
+        schedulers : iterable, optional
+            What writes the options of this optimizer.
+        """
+        from .doctor import doctor
+        return doctor(self, model, schedulers)
+
+    def watch(self, model: Any = None, schedulers: Any = ()) -> Any:
+        """Return a context that looks at each step inside; its `report()` tells the traps that show over steps."""
+        from .doctor import Watch
+        return Watch(self, model, schedulers)
 
     def _rule(self, k: int, p: Tensor | None = None) -> Rule:
         group = self.param_groups[k]

@@ -139,7 +139,8 @@ class DoG(Optimizer):
         g = g + weight_decay * p
         distance = maximum(distance, maximum(global_norm(p - x0), reps_rel * (1 + global_norm(x0))))
         squares = squares + global_norm(g) ** 2
-        p = p - lr * distance / sqrt(squares + eps) * g
+        rate = lr * distance / sqrt(squares + eps) if squares + eps > 0 else 0
+        p = p - rate * g
         return p, x0, distance, squares
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:

@@ -183,5 +183,7 @@ def _measure(cls: type[Optimizer], defaults: dict[str, Any]) -> tuple[dict[str, 
 
     optimizer, step = driver(cls.__name__)(cls, [p], settings, gradients)
     step(1)
-    return {name: value.data.nbytes / p.data.size for name, value in optimizer.state[p].items()
-            if isinstance(value, Tensor)}, settings
+    kept = {name: [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, Tensor)]
+            for name, value in optimizer.state[p].items()}
+    size = p.data.size
+    return {name: sum(part.data.nbytes for part in parts) / size for name, parts in kept.items() if parts}, settings

@@ -154,7 +154,7 @@ class SOAP(AdamFamily, Optimizer):
 
     def _run_rules(self, **told: float) -> None:
         fresh = {p: p._grad for group in self.param_groups for p in group["params"]
-                 if p._grad is not None and "step" not in self.state[p]}
+                 if p._grad is not None and "GG" not in self.state.get(p, {})}
         for k, group in enumerate(self.param_groups):
             for p in fresh.keys() & {*group["params"]}:
                 self._begin(self._rule(k, p), group, p)

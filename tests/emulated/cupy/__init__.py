@@ -50,7 +50,7 @@ class ndarray(numpy.ndarray):
 
 def _ours(x):
     if isinstance(x, (tuple, list)):
-        return type(x)(_ours(y) for y in x)
+        return (tuple if isinstance(x, tuple) else list)(_ours(y) for y in x)
     if type(x) is numpy.ndarray or isinstance(x, numpy.generic):
         return numpy.asarray(x).view(ndarray)
     return x
