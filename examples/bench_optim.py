@@ -45,7 +45,10 @@ def ours(name, elements, tensors):
 def optimizer(name, params):
     import tinygrad_opt as tg
 
-    return getattr(tg.optim, name)(params, **OPTIONS.get(name, {"lr": 1e-3}))
+    made = getattr(tg.optim, name)(params, **OPTIONS.get(name, {"lr": 1e-3}))
+    if hasattr(made, "train"):
+        made.train()
+    return made
 
 
 def elementwise():

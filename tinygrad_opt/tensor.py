@@ -33,6 +33,7 @@ class _Mode(threading.local):
     """Whether calls are recorded: true when a thread starts."""
 
     recording = True
+    keeping = False                                 # whether a backward keeps its graph unless it is told otherwise
 
 
 mode = _Mode()

@@ -16,6 +16,7 @@ from ..tensor import Handle, Tensor, enable_grad
 from .plan import MatrixRun, Plan, Run, State, advance, read_rule, tensors, working_dtype
 from .ranges import RANGES, check
 
+NOTHING: dict[str, float] = {}
 STEP_HOOKS: dict[str, list[Callable]] = {"pre": [], "post": []}        # of every optimizer
 
 
@@ -217,6 +218,17 @@ class Optimizer:
             arguments = ((closure,), {}) if closure is not None else ((), {})
             arguments = self._call_pre_hooks(arguments)
             closure = arguments[0][0] if arguments[0] else arguments[1].get("closure")
+        loss = self._step(closure)
+        self.step_count += 1
+        for option in self._schedules:
+            option.write(self.step_count)
+        if hooked:
+            for hook in (*self._hooks.get("step_post", ()), *STEP_HOOKS["post"]):
+                hook(self, *arguments)
+        return loss
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        """Evaluate the closure, process the gradients, advance; return the loss."""
         loss = None
         if closure is not None:
             with enable_grad():
@@ -226,12 +238,6 @@ class Optimizer:
             for transform in self.grad_transforms:
                 transform(named, self.step_count + 1)
         self._advance(loss)
-        self.step_count += 1
-        for option in self._schedules:
-            option.write(self.step_count)
-        if hooked:
-            for hook in (*self._hooks.get("step_post", ()), *STEP_HOOKS["post"]):
-                hook(self, *arguments)
         return loss
 
     def _call_pre_hooks(self, arguments: tuple[tuple, dict]) -> tuple[tuple, dict]:
@@ -251,28 +257,23 @@ class Optimizer:
     def _with_gradient(self) -> list[tuple[str, Tensor]]:
         return [(name, p) for name, p in self._named() if p._grad is not None]
 
-    def _advance(self, loss: Any) -> None:
-        """Take the step itself; a subclass whose rule needs more than gradients and options gives it here."""
-        self._run_rules()
+    def _advance(self, loss: Any, told: dict[str, float] = NOTHING) -> None:
+        """Run the rules over all groups; `told` are numbers that they are given beside the options.
 
-    def _run_rules(self, **told: float) -> None:
-        """Run the rules over all groups; `told` are numbers that they are given beside the options."""
-        runs = []
+        A subclass whose rule needs more than gradients and options gives it here.
+        """
+        runs: list[Run | MatrixRun] = []
         for k, group in enumerate(self.param_groups):
-            for run in self._runs(k, group, told):
+            plan = self._plans.get(k)
+            if plan is None or not plan.fits(self, k, group["params"]):
+                plan = self._plans[k] = self._plan(k, group, told)
+            for run in plan.runs:
                 run.begin(group, told, self._check_options)
-                runs.append(run)
+            runs += plan.runs
         for spoilt in advance(runs):
             if not self._warned:
                 self._warned = True
                 self._warn(spoilt)
-
-    def _runs(self, k: int, group: dict[str, Any], told: dict[str, float]) -> list[Run | MatrixRun]:
-        """Return the kernel calls of one group, as few as rules, step counts and dtypes allow."""
-        plan = self._plans.get(k)
-        if plan is None or not plan.fits(group["params"], self.state, lambda p: self._rule(k, p)):
-            plan = self._plans[k] = self._plan(k, group, told)
-        return plan.runs
 
     def _plan(self, k: int, group: dict[str, Any], told: dict[str, float]) -> Plan:
         """Give state to parameters that have their first gradient, and plan the group's kernel calls."""

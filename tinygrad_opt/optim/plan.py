@@ -32,8 +32,22 @@ def _kernel(walk: Pass, dtype: Any) -> Callable:
 
 
 def advance(runs: list[Run | MatrixRun]) -> list[Tensor]:
-    """Take a step with runs that have read their options; return parameters that have become NaN."""
-    for level in range(max((run.levels for run in runs), default=0)):
+    """Take a step with runs that have begun it; return parameters that have become NaN."""
+    spoilt = []
+    for run in runs:
+        if run.levels:
+            _sum_up(runs)
+            break
+    for run in runs:
+        p = run.step()
+        if p is not None:
+            spoilt.append(p)
+    return spoilt
+
+
+def _sum_up(runs: list[Run | MatrixRun]) -> None:
+    """Run the passes that sum, and tell each run what was found: of each parameter, or of all together."""
+    for level in range(max(run.levels for run in runs)):
         summing = [run for run in runs if level < run.levels]
         sums = [run.add_up(level) for run in summing]
         for run, own in zip(summing, sums):
@@ -42,7 +56,6 @@ def advance(runs: list[Run | MatrixRun]) -> list[Tensor]:
                 everything = sum(float(other[:, place].sum()) for other in sums) if reduction.everywhere else None
                 run.found.append(reduction.finish(own[:, place]) if everything is None
                                  else float(reduction.finish(everything)))
-    return [p for p in [run.step() for run in runs] if p is not None]
 
 
 class State(dict):
@@ -95,12 +108,13 @@ class Plan:
             self.runs += ([MatrixRun(numbers, params, state, names)] if rule.matrix
                           else [Run(numbers, params, state, names) for params in alike.values()])
 
-    def fits(self, params: list[Tensor], state: State, rule_of: Callable[[Tensor], Rule]) -> bool:
-        """Whether the same arrays are still in the same places, under the same rules."""
-        if len(params) != len(self.params) or not all(map(is_, params, self.params)) or state.changes != self.changes:
+    def fits(self, optimizer: Any, k: int, params: list[Tensor]) -> bool:
+        """Whether the same arrays of group k are still in the same places, under the same rules."""
+        if (len(params) != len(self.params) or not all(map(is_, params, self.params))
+                or optimizer.state.changes != self.changes):
             return False
         for rule, p in self.examples:
-            if rule_of(p) is not rule:
+            if optimizer._rule(k, p) is not rule:
                 return False
         for p in self.absent:
             if p._grad is not None:
@@ -161,11 +175,12 @@ class Run:
                  names: dict[str, str]) -> None:
         self.numbers, self.rule, self.params = numbers, numbers.rule, params
         self.levels = len(self.rule.passes) - 1
-        self.kept, self.memory = [names[name] for name in self.rule.states], [names[name] for name in self.rule.memory]
+        kept, self.memory = [names[name] for name in self.rule.states], [names[name] for name in self.rule.memory]
         self.states = [state[p] for p in params]
-        self.gradients = [p._grad for p in params]
-        held = [(p._data, p._grad._data, *(s[name]._data for name in self.kept)) for p, s in zip(params, self.states)]
-        self.places = list(zip(*held))
+        held = [(p._data, p._grad._data, *(s[name]._data for name in kept)) for p, s in zip(params, self.states)]
+        self.seen = [(p, p._grad, p._data) for p in params]
+        self.kept = list(zip(kept, list(zip(*held))[2:]))
+        self.own = [] if self.rule.each else [name for name in self.memory if name in self.states[0]]
         self.versions = [p._version for p in params]
         # The kernels walk flat memory of one precision: a half or a strided array is copied in before a step and out
         # after it. A half parameter is the rounded copy of its master, which the state keeps.
@@ -183,26 +198,26 @@ class Run:
 
     def fits(self) -> bool:
         """Whether nothing has changed since but the numbers in the arrays."""
-        try:
-            return self._same()
-        except (KeyError, AttributeError):          # an entry of the state is gone, or no Tensor any more
-            return False
-
-    def _same(self) -> bool:
         # One short loop for each thing to look at is the fastest: a step of many small tensors is mostly this.
-        for p, g, a in zip(self.params, self.gradients, self.places[0]):
+        for p, g, a in self.seen:
             if p._grad is not g or p._data is not a:
                 return False
-        step = self.states[0]["step"]
-        for s in self.states:
-            if s["step"] != step:
-                return False
-        for name, arrays in zip(self.kept, self.places[2:]):
-            for s, a in zip(self.states, arrays):
-                if s[name]._data is not a:
+        states, first = self.states, self.states[0]
+        try:
+            step = first["step"]
+            for s in states:
+                if s["step"] != step:
                     return False
-        own = [] if self.rule.each else [name for name in self.memory if name in self.states[0]]
-        return all(s[name] == self.states[0][name] for name in own for s in self.states)
+            for name, arrays in self.kept:
+                for s, a in zip(states, arrays):
+                    if s[name]._data is not a:
+                        return False
+            for name in self.own:
+                if any(s[name] != first[name] for s in states):
+                    return False
+        except (KeyError, AttributeError):          # an entry of the state is gone, or no Tensor any more
+            return False
+        return True
 
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
         """Take the numbers of the coming step."""

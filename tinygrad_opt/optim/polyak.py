@@ -82,12 +82,12 @@ class PolyakSGD(Optimizer):
         """
         return super().step(closure)
 
-    def _advance(self, loss: Any) -> None:
+    def _advance(self, loss: Any, told: Any = None) -> None:
         if loss is None:
             raise TypeError("PolyakSGD: the rate depends on the loss; call step(closure) with a function that clears "
                             "the gradients, computes the loss, calls its backward and returns it")
         sign = -1 if self.param_groups[0]["maximize"] else 1
-        self._run_rules(loss=sign * float(loss))
+        super()._advance(loss, {"loss": sign * float(loss)})
 
 
 class DoG(Optimizer):

@@ -95,7 +95,7 @@ class SAM(Wrapper):
         before = [(p, p._data.copy()) for p in self._learned()]
         if not before:
             raise RuntimeError("SAM: no parameter has a gradient; call loss.backward() before first_step()")
-        self._ascent._run_rules()
+        self._ascent._advance(None)
         self._before = before
         if zero_grad:
             self.zero_grad()

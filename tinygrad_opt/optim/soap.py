@@ -11,7 +11,7 @@ from ..rule import matrix, sqrt
 from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .matrix import due, eigenbases, in_order, mean_grams, rms, rotated, rotated_back, turned
-from .optimizer import Optimizer
+from .optimizer import NOTHING, Optimizer
 from .plan import working_dtype
 from .ranges import NONNEGATIVE, Range, Whole
 
@@ -152,7 +152,7 @@ class SOAP(AdamFamily, Optimizer):
         factors = mean_grams(zeros, p._grad._data.astype(working_dtype(p), copy=False), beta)
         return factors if name == "L" else eigenbases(factors)
 
-    def _run_rules(self, **told: float) -> None:
+    def _advance(self, loss: Any, told: dict[str, float] = NOTHING) -> None:
         fresh = {p: p._grad for group in self.param_groups for p in group["params"]
                  if p._grad is not None and "GG" not in self.state.get(p, {})}
         for k, group in enumerate(self.param_groups):
@@ -160,7 +160,7 @@ class SOAP(AdamFamily, Optimizer):
                 self._begin(self._rule(k, p), group, p)
                 p._grad = None
         try:
-            super()._run_rules(**told)
+            super()._advance(loss, told)
         finally:
             for p, g in fresh.items():
                 p._grad = g

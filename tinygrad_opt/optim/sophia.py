@@ -102,8 +102,8 @@ class SophiaG(_Sophia):
         self._batch = bs
         return super().step(closure)
 
-    def _advance(self, loss: Any) -> None:
-        self._run_rules(bs=self._batch)
+    def _advance(self, loss: Any, told: Any = None) -> None:
+        super()._advance(loss, {"bs": self._batch})
 
 
 class SophiaH(_Sophia):

@@ -8,14 +8,15 @@ nothing is recorded; with `create_graph=True` it hands them Tensors, and the gra
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from .backend import xp
-from .ops import astype, clone, sum_to
-from .tensor import Node, Tensor, enable_grad, mode, no_grad
+from ..backend import xp
+from ..ops import astype, clone, sum_to
+from ..tensor import Node, Tensor, enable_grad, mode, no_grad
 
 __all__ = ["backward", "grad", "vjp", "jvp", "hvp", "no_grad", "enable_grad"]
 
@@ -56,7 +57,7 @@ def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = N
         raise RuntimeError("backward() needs a Tensor that depends on one with requires_grad=True; this one does not. "
                            "Was it detached, or computed under no_grad()?")
     seed = _seed(tensor, gradient, create_graph)
-    keep = create_graph if retain_graph is None else retain_graph
+    keep = create_graph or mode.keeping if retain_graph is None else retain_graph
     if tensor._node is None:
         _into_leaf(tensor, _hooked(tensor._hooks, seed, create_graph) if tensor._hooks else seed, create_graph)
     else:
@@ -99,7 +100,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     for k, x in enumerate(inputs):
         if not x._requires_grad:
             raise RuntimeError(f"input {k} of grad() does not require a gradient; make it with requires_grad=True")
-    keep = create_graph if retain_graph is None else retain_graph
+    keep = create_graph or mode.keeping if retain_graph is None else retain_graph
     live = [(y, _seed(y, c, create_graph)) for y, c in zip(outputs, cotangents) if y._requires_grad]
     if not live and not allow_unused:
         raise RuntimeError("grad() needs an output that depends on one with requires_grad=True; none does. Were they "
@@ -308,6 +309,16 @@ def _useful(roots: list[Node], targets: dict) -> set[Node]:
         if any(parent in useful or parent in targets for parent in node.parents):
             useful.add(node)
     return useful
+
+
+@contextmanager
+def keep_graph() -> Iterator[None]:
+    """Let every backward inside keep its graph, unless it says otherwise: whoever called it may differentiate again."""
+    before, mode.keeping = mode.keeping, True
+    try:
+        yield
+    finally:
+        mode.keeping = before
 
 
 def leaves(tensor: Tensor) -> list[Tensor]:
