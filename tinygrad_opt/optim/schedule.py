@@ -112,9 +112,12 @@ class Schedule:
         """Return (t, value) for the first n steps; it prints as a table."""
         return Table((t, self(t)) for t in range(n))
 
-    def plot(self, n: int, ax: Any = None) -> Any:
-        """Draw the first n steps with matplotlib; return the axes."""
-        return self.table(n).plot(ax)
+    def plot(self, n: int | None = None, ax: Any = None) -> Any:
+        """Draw the first n steps with matplotlib, all there are unless told, 100 if it has no end; return the axes."""
+        return self.table(math.floor(self._last(n)) + 1).plot(ax)
+
+    def _last(self, n: int | None) -> float:
+        return n - 1 if n is not None else self.length if self.length < math.inf else 99
 
     def sparkline(self, n: int | None = None, width: int = 60) -> str:
         """Return the first n steps as one line of bars, for a terminal.
@@ -127,7 +130,7 @@ class Schedule:
             How many bars, at least 2.
         """
         check("sparkline", "width", width, Range("[2, inf)"))
-        last = n - 1 if n is not None else self.length if self.length < math.inf else 99
+        last = self._last(n)
         values = [self(last * k / (width - 1)) for k in range(width)]
         top = max(values)
         return "".join("▁▂▃▄▅▆▇█"[round(7 * max(value, 0) / top) if top > 0 else 0] for value in values)

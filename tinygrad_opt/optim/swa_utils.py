@@ -12,6 +12,7 @@ from ..backend import asarray, xp
 from ..nn.module import Module
 from ..nn.normalization import BatchNorm1d
 from ..tensor import Tensor, float32, no_grad
+from .lr_scheduler import SWALR  # noqa: F401, where torch has it too
 from .optimizer import Optimizer
 from .ranges import Range, check
 

@@ -272,9 +272,9 @@ class HyperScheduler:
     def _ahead(self) -> None:
         self._go(self.last_epoch + 1)
 
-    def plot(self, n: int, ax: Any = None) -> Any:
-        """Draw the value now and the next n - 1 with matplotlib; return the axes."""
-        return self.table(n).plot(ax)
+    def plot(self, n: int | None = None, ax: Any = None) -> Any:
+        """Draw the value now and the next n - 1 with matplotlib, 100 or `total_steps` in all; return the axes."""
+        return self.table(n or getattr(self, "total_steps", 100)).plot(ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where it stands and its settings: numbers, text, lists and dicts only.
