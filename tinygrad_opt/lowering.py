@@ -30,6 +30,8 @@ class Pass:
         Target and expression of each line; the target of a sum is one of `terms`.
     terms : tuple of str
         What the pass sums; empty for the one that writes.
+    written : tuple of str
+        The arrays that it writes: all but the gradient and what stays as it was.
     host : callable
         From options, memory and the results of earlier passes to `(constants, memory)`.
     """
@@ -41,6 +43,8 @@ class Pass:
         found = [target for (target, _), level in zip(program, levels) if target in rule.reductions and level < k]
         self.terms = tuple(target for (target, _), level in zip(program, levels)
                            if target in rule.reductions and level == k)
+        changed = {target for target, _ in program}
+        self.written = tuple(name for name in rule.arrays if writes and name != "g" and name in changed)
         live = _live(program, arrays, {"p", *rule.states} if writes else set(), self.terms)
         hoist, self.body = _Hoist(arrays), []
         for (target, expression), level, needed in zip(program, levels, live):
@@ -61,7 +65,7 @@ class Pass:
 
     def numpy(self) -> str:
         """Return NumPy source: a function from blocks of arrays and constants to the new `p` and state, or terms."""
-        results = self.terms or ("p", *self.rule.states)
+        results = self.terms or self.written
         return "\n    ".join([f"def {self.name}({', '.join([*self.arrays, *self.constants])}):",
                               *(f"{target} = {ast.unparse(expression)}" for target, expression in self.body),
                               f"return {', '.join(results)},"]) + "\n"

@@ -32,6 +32,7 @@ def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[list, Any], Any]:
     space |= {name: reduction.term for name, reduction in REDUCTIONS.items()} | {"cbrt": cbrt}
     exec(walk.numpy(), space)
     body, cast = space[walk.name], dtype.type
+    written = [walk.arrays.index(name) for name in walk.written]
 
     def lines(table: list, constants: Any) -> Any:
         constants = numpy.array(constants, dtype=numpy.float64, ndmin=2)
@@ -44,8 +45,8 @@ def compile(walk: Pass, dtype: numpy.dtype) -> Callable[[list, Any], Any]:
                 new = body(*row, *map(cast, line))
                 # What is kept as it was (`old = p`) must be read before it is written.
                 new = [a.copy() if any(a is old for old in row) else a for a in new]
-                for old, a in zip((row[0], *row[2:]), new):
-                    old[...] = a
+                for place, a in zip(written, new):
+                    row[place][...] = a
                 if spoilt is None and numpy.isnan(row[0]).any():
                     spoilt = k
         return spoilt

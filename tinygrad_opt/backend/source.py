@@ -146,7 +146,7 @@ def numba_source(walk: Pass, dtype: numpy.dtype) -> str:
         load=_join([f"{a} = _{a}[_i]" for a in walk.arrays], inner),
         body=_join([f"{target} = {value}" for target, value in walk.lines("python")], inner),
         store=_join([f"_{term}[_lane] += {term}" for term in walk.terms]
-                    or [f"_{a}[_i] = {a}" for a in walk.arrays if a != "g"], inner),
+                    or [f"_{a}[_i] = {a}" for a in walk.written], inner),
         parts=_join([f"_{term} = numpy.empty({LANES})" for term in walk.terms], 4),
         clear=_join([f"_{term}[:] = 0" for term in walk.terms], 8),
         keep=_join([f"_sums[_row, {k}] = _{term}" for k, term in enumerate(walk.terms)], 8))
@@ -160,7 +160,7 @@ def cuda_source(walk: Pass, dtype: numpy.dtype) -> str:
         kind = "double" if target in walk.terms else "auto" if re.search(r" (<|>|<=|>=|==|!=) ", value) else "real"
         body.append(f"{'' if target in known else kind + ' '}{target} = {value};")
         known.add(target)
-    const = {a: "const " if a == "g" or walk.terms else "" for a in walk.arrays}
+    const = {a: "" if a in walk.written else "const " for a in walk.arrays}
     each, count = walk.rule.each, len(walk.constants)
     sums = [f"_sums[((long long)blockIdx.x * {len(walk.terms)} + {k}) * blockDim.x + threadIdx.x]"
             for k in range(len(walk.terms))]
@@ -174,7 +174,7 @@ def cuda_source(walk: Pass, dtype: numpy.dtype) -> str:
         arrays=_join([f"{const[a]}real* _{a} = ({const[a]}real*)_row[{k}];" for k, a in enumerate(walk.arrays)], 4),
         load=_join([f"real {a} = _{a}[_i];" for a in walk.arrays], 8), body=_join(body, 8),
         store=_join([f"_{term} += {term};" for term in walk.terms]
-                    or [*(f"_{a}[_i] = {a};" for a in walk.arrays if a != "g"),
+                    or [*(f"_{a}[_i] = {a};" for a in walk.written),
                         "if (p != p) atomicMin(_spoilt, (int)blockIdx.x);"], 8),
         end=_join([f"{place} = _{term};" for place, term in zip(sums, walk.terms)], 4))
 

@@ -66,7 +66,7 @@ class Adagrad(Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
         """Return what the sum of squares starts from."""
-        return float(group["initial_accumulator_value"])
+        return group["initial_accumulator_value"]
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group of parameters; as in PyTorch their state begins here and not at the first gradient."""

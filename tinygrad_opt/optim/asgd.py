@@ -72,6 +72,6 @@ class ASGD(Optimizer):
         mu = 1 / maximum(1, t - t0)
         return p, ax, gamma, mu
 
-    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return lr for the rate, 1 for the weight of the newest point, 0 for the average."""
-        return {"gamma": float(group["lr"]), "mu": 1.0}.get(name, 0.0)
+        return {"gamma": group["lr"], "mu": 1.0}.get(name, 0.0)

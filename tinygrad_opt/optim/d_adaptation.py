@@ -11,7 +11,7 @@ from ..rule import abs, global_dot, global_norm, global_total, maximum, minimum,
 from ..spelling import AdamFamily
 from ..tensor import Tensor
 from .adam import moments
-from .optimizer import Optimizer, start
+from .optimizer import Optimizer
 from .ranges import POSITIVE, UNIT, Range
 
 # The distance and its parts belong to all parameters together, so they live in the groups.
@@ -77,7 +77,7 @@ class DAdaptSGD(Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return the start of the parameter itself, and 0 for the sum of steps."""
-        return start(p) if name == "x0" else 0.0
+        return p if name == "x0" else 0.0
 
 
 def plain_rate(d, t, lr, beta1, beta2):
@@ -278,7 +278,7 @@ class Prodigy(AdamFamily, Optimizer):
                  use_bias_correction: bool = False, safeguard_warmup: bool = False, d0: float = 1e-6,
                  d_coef: float = 1.0, growth_rate: float = math.inf, *, maximize: bool = False) -> None:
         super().__init__(params, dict(
-            lr=lr, betas=betas, beta3=math.sqrt(betas[1]) if beta3 is None else beta3, eps=eps,
+            lr=lr, betas=betas, beta3=betas[1] ** 0.5 if beta3 is None else beta3, eps=eps,
             weight_decay=weight_decay, decouple=decouple, use_bias_correction=use_bias_correction,
             safeguard_warmup=safeguard_warmup, d0=d0, d_coef=d_coef, growth_rate=growth_rate, d=d0, d_max=d0,
             d_numerator=0.0, maximize=maximize))
@@ -290,4 +290,4 @@ class Prodigy(AdamFamily, Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return the start of the parameter itself, and 0 for the rest."""
-        return start(p) if name == "x0" else 0.0
+        return p if name == "x0" else 0.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..rule import cbrt, sqrt, where
-from .optimizer import Optimizer
+from ..rule import cbrt, sqrt
+from ..tensor import Tensor
+from .optimizer import Optimizer, start
 from .ranges import UNIT
 
 
@@ -52,7 +53,6 @@ class MADGRAD(Optimizer):
                                       maximize=maximize))
 
     def rule(p, g, v, s, x0, t, lr, momentum, weight_decay, eps):
-        x0 = where(t > 1, x0, p)
         g = g + weight_decay * p
         rate = (lr + eps) * sqrt(t)
         v = v + rate * g ** 2
@@ -60,3 +60,7 @@ class MADGRAD(Optimizer):
         z = x0 - s / (cbrt(v) + eps)
         p = momentum * p + (1 - momentum) * z
         return p, v, s, x0
+
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
+        """Return the start of the parameter itself, and 0 for the sums."""
+        return start(p) if name == "x0" else 0.0

@@ -298,13 +298,18 @@ class Optimizer:
                 state[name] = self._start(rule, letter, group, p)
 
     def _start(self, rule: Rule, letter: str, group: dict[str, Any], p: Tensor) -> Any:
-        start = self.initial(letter, group, p)
-        if letter in rule.memory or not isinstance(start, (int, float)):
-            return tensors(start)
-        return Tensor._wrap(xp.full(p.shape, start, working_dtype(p)) if start else xp.zeros(p.shape, working_dtype(p)))
+        first = self.initial(letter, group, p)
+        if first is p:
+            return Tensor._wrap(start(p))
+        if isinstance(first, list) or getattr(first, "ndim", 0):
+            return tensors(first)
+        number, dtype = float(first), working_dtype(p)
+        if letter in rule.memory:
+            return number
+        return Tensor._wrap(xp.full(p.shape, number, dtype) if number else xp.zeros(p.shape, dtype))
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
-        """Return what the rule's state `name` starts from: a number (0 here), or an array of any shape."""
+        """Return what the rule's state `name` starts from: a number (0 here), an array of any shape, or p as it is."""
         return 0.0
 
     def rule_for(self, group: dict[str, Any], p: Tensor) -> Callable:

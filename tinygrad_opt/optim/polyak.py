@@ -7,7 +7,7 @@ from typing import Any
 
 from ..rule import global_norm, maximum, minimum, sqrt
 from ..tensor import Tensor
-from .optimizer import Optimizer, start
+from .optimizer import Optimizer
 from .ranges import NONNEGATIVE, POSITIVE, Range
 
 
@@ -145,4 +145,4 @@ class DoG(Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return the start of the parameter itself."""
-        return start(p)
+        return p

@@ -72,6 +72,6 @@ class Rprop(Optimizer):
         prev = g
         return p, prev, size
 
-    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return lr for the step sizes, 0 for the gradient before the first."""
-        return float(group["lr"]) if name == "size" else 0.0
+        return group["lr"] if name == "size" else 0.0

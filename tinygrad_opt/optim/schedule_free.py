@@ -7,7 +7,7 @@ from typing import Any
 
 from ..rule import maximum, sqrt
 from ..tensor import Tensor
-from .optimizer import Optimizer, start
+from .optimizer import Optimizer
 from .ranges import NONNEGATIVE, UNIT, Range
 
 INSIDE = Range("(0, 1)")
@@ -35,7 +35,7 @@ class _ScheduleFree(Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return the parameter for z; the rest starts from 0."""
-        return start(p) if name == "z" else 0.0
+        return p if name == "z" else 0.0
 
     def train(self) -> None:
         """Put y into the parameters, the point to train at."""

@@ -45,7 +45,8 @@ class Report:
         moved = {None: "no step yet", True: "step accepted", False: "step refused"}[self.accepted]
         counts = f"{self.functions} functions, {self.gradients} gradients, {self.products} products"
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items())
-        return "\n".join(filter(None, [f"{moved}: {self.reason}" if self.reason else moved, counts, numbers, *self.log]))
+        head = f"{moved}: {self.reason}" if self.reason else moved
+        return "\n".join(filter(None, [head, counts, numbers, *self.log]))
 
 
 class SecondOrder(Optimizer):
@@ -69,8 +70,8 @@ class SecondOrder(Optimizer):
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         if not callable(closure):
-            raise TypeError(f"{type(self).__name__}: evaluates the loss as often as it needs; call step(closure) with a "
-                            f"function that returns it, got {type(closure).__name__}")
+            raise TypeError(f"{type(self).__name__}: evaluates the loss as often as it needs; call step(closure) with "
+                            f"a function that returns it, got {type(closure).__name__}")
         self.report = Report()
         return self._minimize(closure)
 
@@ -132,7 +133,10 @@ class SecondOrder(Optimizer):
     def _slope(self, closure: Callable[[], Any], x: Array, curvature: bool = False) -> Slope:
         """Return loss and gradient at x, and with `curvature` what Hessian products need; the parameters stay at x."""
         self._move_to(x)
-        loss = self._loss_tensor(closure)
+        return self._slope_of(self._loss_tensor(closure), curvature)
+
+    def _slope_of(self, loss: Tensor, curvature: bool = False) -> Slope:
+        """Return loss and gradient where the loss was evaluated last; for those who look at the loss first."""
         self.report.gradients += 1
         sign = -1.0 if self._maximizing else 1.0
         slopes = autograd.grad(loss, self._learned, create_graph=curvature, allow_unused=True)
