@@ -7,7 +7,7 @@ is a function of the parameters b1, b2, ... (an iterable, Tensors or NumPy array
 import re
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,8 +128,8 @@ class Problem(NamedTuple):
     """A regression: y against model(b, *x); `starts` holds both starts, `b` the certified parameters."""
 
     name: str
-    y: np.ndarray
-    x: list
+    y: Any
+    x: list[Any]
     starts: np.ndarray
     b: np.ndarray
     squares: float
@@ -145,8 +145,8 @@ class Problem(NamedTuple):
         return float(np.clip(-lost, 0, 11)) if not np.isnan(lost) else 0.0
 
 
-def read(name):
-    """Return the problem of that name."""
+def read(name, array=np.asarray):
+    """Return the problem of that name, its data as `array` makes them."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         lines = archive.read(f"{name}.dat").decode("ascii").splitlines()
     rows = [line.split("=")[1].split() for line in lines if re.match(r"\s*b\d+ =", line)]
@@ -155,4 +155,4 @@ def read(name):
     first = max(k for k, line in enumerate(lines) if line.startswith("Data:")) + 1
     data = np.array([line.split() for line in lines[first:] if line.strip()], "f8")
     y = np.log(data[:, 0]) if name == "Nelson" else data[:, 0]
-    return Problem(name, y, list(data[:, 1:].T), values[:, :2].T, values[:, 2], squares)
+    return Problem(name, array(y), [array(x) for x in data[:, 1:].T], values[:, :2].T, values[:, 2], squares)

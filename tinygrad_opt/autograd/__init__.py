@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
+from importlib import import_module
 from typing import Any
 
 from ..backend import xp
@@ -459,3 +460,20 @@ def _like(inputs: Any, points: list[Tensor], results: Sequence[Tensor | None]) -
 
 
 Tensor.backward, Tensor.retain_grad = backward, retain_grad
+
+
+# These are read when they are first asked for.
+_LATER = {**dict.fromkeys(("Problem", "fisher_vp", "ggn_vp", "hessian", "jacobian", "vhp"), "curvature"),
+          **dict.fromkeys(("LinearOperator", "Spectrum", "fisher_operator", "ggn_operator", "hessian_operator",
+                           "hutchinson_diag", "hutchinson_trace", "lanczos_spectrum", "power_iteration"), "spectrum")}
+__all__ += _LATER
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -106,8 +106,11 @@ def attach(ops: dict[str, Callable]) -> None:
     """Give Tensor the two protocols by which NumPy's functions find it."""
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         op, kwargs = None, {k: v for k, v in kwargs.items() if v is not None or k == "axis"}
-        if method == "__call__" and not kwargs:
+        if method == "__call__" and kwargs.keys() <= {"dtype"} and xp.dtype(kwargs.get("dtype", "f")).kind == "f":
             op = ops.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
+            if "dtype" in kwargs:                       # the precision to compute in
+                dtype = kwargs.pop("dtype")
+                inputs = [x.to(dtype) if isinstance(x, Tensor) else x for x in inputs]
         elif method == "reduce" and kwargs.keys() <= {"axis", "keepdims"}:
             op, kwargs = REDUCE.get(ufunc.__name__), {"axis": 0, **kwargs}
         if op is not None:

@@ -47,6 +47,11 @@ OPTIMIZERS = {cls.__name__: cls for cls in list(globals().values())
 _SPELLINGS = {other: OPTIMIZERS[name] for other, name in OPTIM.items()}
 globals().update(_SPELLINGS)
 
+# Methods that use curvature, and where they are.
+SECOND_ORDER = {"LBFGS": "lbfgs", "NewtonCG": "newton_cg", "TrustRegion": "trust_region",
+                "GaussNewton": "gauss_newton", "NaturalGradient": "natural_gradient", "KFAC": "kfac",
+                "HessianFree": "hessian_free", "AdaHessian": "adahessian"}
+
 # These are read when they are first asked for, and the functions on gradients are found here too.
 _LATER = {"lr_scheduler": ".lr_scheduler", "schedule": ".schedule", "swa_utils": ".swa_utils",
           **dict.fromkeys(("AveragedModel", "EMA", "update_bn"), ".swa_utils"),
@@ -54,10 +59,11 @@ _LATER = {"lr_scheduler": ".lr_scheduler", "schedule": ".schedule", "swa_utils":
                            "Guard", "WeightDecay"), ".transforms"),
           "SAM": ".sam", "Lookahead": ".lookahead", "Accumulate": ".accumulate", "ApplyIfFinite": ".apply_if_finite",
           "Freeze": ".freeze", **dict.fromkeys(("MultiOptimizer", "muon_with_adamw"), ".multi"),
+          **{name: f".second_order.{file}" for name, file in SECOND_ORDER.items()},
           **dict.fromkeys(("decay_groups", "layer_decay_groups"), ".groups"),
           **dict.fromkeys([*gradients.__all__, *CLIPPING], "..gradients")}
 
-__all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "Optimizer", "create", "from_rule", "lineage",
+__all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "SECOND_ORDER", "Optimizer", "create", "from_rule", "lineage",
            "list_optimizers", "optimizer_info", "register_optimizer_step_post_hook",
            "register_optimizer_step_pre_hook", "verify"]
 

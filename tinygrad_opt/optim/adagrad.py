@@ -64,7 +64,7 @@ class Adagrad(Optimizer):
         p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
         return p, s
 
-    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> float:
+    def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return what the sum of squares starts from."""
         return group["initial_accumulator_value"]
 

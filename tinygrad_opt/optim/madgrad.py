@@ -6,7 +6,7 @@ from typing import Any
 
 from ..rule import cbrt, sqrt
 from ..tensor import Tensor
-from .optimizer import Optimizer, start
+from .optimizer import Optimizer
 from .ranges import UNIT
 
 
@@ -63,4 +63,4 @@ class MADGRAD(Optimizer):
 
     def initial(self, name: str, group: dict[str, Any], p: Tensor) -> Any:
         """Return the start of the parameter itself, and 0 for the sums."""
-        return start(p) if name == "x0" else 0.0
+        return p if name == "x0" else 0.0

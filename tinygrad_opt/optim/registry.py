@@ -47,8 +47,8 @@ def find(name: str, names: Iterable[str], what: str = "optimizer") -> str:
 
 def optimizer_class(name: str) -> type[Optimizer]:
     """Return the class of an optimizer of the suite, whatever the case and punctuation of its name."""
-    from . import OPTIMIZERS
-    return OPTIMIZERS[find(name, OPTIMIZERS)]
+    from .. import optim
+    return getattr(optim, find(name, [*optim.OPTIMIZERS, *optim.SECOND_ORDER]))
 
 
 def list_optimizers(pattern: str = "*") -> list[str]:
@@ -65,8 +65,9 @@ def list_optimizers(pattern: str = "*") -> list[str]:
     >>> tg.optim.list_optimizers("*prop")
     ['RMSprop', 'Rprop']
     """
-    from . import OPTIMIZERS
-    return sorted((name for name in OPTIMIZERS if fnmatchcase(name.lower(), pattern.lower())), key=str.lower)
+    from . import OPTIMIZERS, SECOND_ORDER
+    return sorted((name for name in [*OPTIMIZERS, *SECOND_ORDER] if fnmatchcase(name.lower(), pattern.lower())),
+                  key=str.lower)
 
 
 def create(name: str, params: Any, **options: Any) -> Optimizer:

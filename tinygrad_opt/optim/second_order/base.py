@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,8 +73,31 @@ class SecondOrder(Optimizer):
         if not callable(closure):
             raise TypeError(f"{type(self).__name__}: evaluates the loss as often as it needs; call step(closure) with "
                             f"a function that returns it, got {type(closure).__name__}")
-        self.report = Report()
-        return self._minimize(closure)
+        if self.grad_transforms:
+            raise ValueError(f"{type(self).__name__}: takes gradients at several points in a step, so that "
+                             "grad_transforms have no single place here; leave them out")
+        if not self._learned:
+            raise ValueError(f"{type(self).__name__}: none of its parameters requires a gradient")
+        self.report, before = Report(), self._point()
+        try:
+            return self._minimize(closure)
+        except BaseException:                       # of the closure, or an interrupt, at a point that was only tried
+            self._move_to(before)
+            raise
+
+    def _shared(self, *own: str) -> dict[str, Any]:
+        """Return the options, which all groups share but for `own`: their parameters are one vector."""
+        first, *others = self.param_groups
+        for name, group in itertools.product([name for name in self.defaults if name not in own], others):
+            if group[name] != first[name]:
+                raise ValueError(f"{type(self).__name__}: {name} is {first[name]!r} in the first group and "
+                                 f"{group[name]!r} in another; the groups take one step together and share their "
+                                 f"options{', but for ' * bool(own)}{', '.join(own)}")
+        return first
+
+    def _told(self, start: Slope) -> Tensor:
+        """Return the loss of a point as the closure gave it, without its graph."""
+        return Tensor._wrap(xp.asarray(self._signed(start.value), start.gradient.dtype))
 
     # ---- parameters as one vector -------------------------------------------------------------------------
 
@@ -176,4 +200,9 @@ class Slope:
     value: float
     gradient: Array
     graph: list[Any] | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and every entry of its gradient are."""
+        return math.isfinite(self.value) and bool(xp.isfinite(self.gradient).all())
 

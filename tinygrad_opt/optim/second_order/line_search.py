@@ -83,23 +83,18 @@ def strong_wolfe(evaluate: Callable[[float], Trial], start: Trial, t: float, c1:
             break
         t = _within(_cubic(last, trial), trial.t + 0.01 * (trial.t - last.t), 10 * trial.t)
         last, trial, count = trial, evaluate(t), count + 1
-    lower, upper = _ordered(last, trial)
+    lower, upper = (trial, last) if low(trial) and trial.value < last.value else (last, trial)
     hesitated = False
     while count < most and abs(upper.t - lower.t) >= least:
         t, hesitated = _between(lower, upper, hesitated)
         trial, count = evaluate(t), count + 1
         if not low(trial) or trial.value >= lower.value:
-            lower, upper = _ordered(lower, trial)
-            continue
-        if flat(trial):
+            upper = trial
+        elif flat(trial):
             return trial
-        lower, upper = trial, (lower if trial.slope * (upper.t - lower.t) >= 0 else upper)
+        else:
+            lower, upper = trial, (lower if trial.slope * (upper.t - lower.t) >= 0 else upper)
     return lower
-
-
-def _ordered(a: Trial, b: Trial) -> tuple[Trial, Trial]:
-    """Return the lower one first; what is not finite is higher than anything."""
-    return (a, b) if not b.finite or a.value <= b.value else (b, a)
 
 
 def _between(lower: Trial, upper: Trial, hesitated: bool) -> tuple[float, bool]:
