@@ -15,8 +15,8 @@ import tinygrad_opt as tg
 from tinygrad_opt import nn
 from tinygrad_opt.optim.second_order.kfac import KFAC
 
-SEEDS = 0, 1, 2
-GRID = [(lr, betas) for lr in (0.01, 0.03, 0.003, 0.1, 0.001) for betas in ((0.9, 0.99), (0.95, 0.999))]
+SEEDS = 3, 4, 5                     # K-FAC's default options were chosen on these two tasks, with seeds 0 to 2
+GRID = [(lr, betas) for lr in (0.01, 0.03, 0.003, 0.1, 0.001) for betas in ((0.9, 0.999), (0.9, 0.99), (0.95, 0.999))]
 LIMIT = 1500                        # steps after which a run is given up
 IMAGES, LABELS = tg.data.digits()[0].tensors
 
@@ -107,7 +107,7 @@ def main():
     results = {}
     for task, (*_, goal) in TASKS.items():
         (lr, betas), _ = best_adam(task)
-        contestants = {f"Adam lr={lr}, betas={betas}": adam(lr, betas), "KFAC, no option set": kfac}
+        contestants = {f"Adam lr={lr}, betas={betas}": adam(lr, betas), "KFAC, its defaults": kfac}
         results[task] = {name: race(task, start, LIMIT) for name, start in contestants.items()}
         for k, (name, (runs, steps)) in enumerate(results[task].items()):
             seconds = statistics.median(times[-1] for _, times in runs)

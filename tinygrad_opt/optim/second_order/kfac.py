@@ -13,7 +13,7 @@ from ...rule import Rule
 from ...tensor import Tensor
 from ..ranges import POSITIVE, UNIT, Range, Whole
 from .base import Array
-from .outputs import FISHERS, Linearized, OfOutputs, Point, one_of
+from .outputs import FISHERS, LIKELIHOODS, Linearized, OfOutputs, Point, one_of
 
 LEAST, MOST = 1e-10, 1e10           # between which the damping stays
 
@@ -209,7 +209,8 @@ class KFAC(OfOutputs):
         """Return the loss to second order along directions, by products with the exact Gauss-Newton matrix."""
         self.report.products += len(directions)
         pushed = [linear.push([a @ d.T for a, d in zip(inputs, D)]) for D in directions]
-        bent = [point.hessian(v) for v in pushed]
+        scale, hessian = point.scale(self.likelihood), LIKELIHOODS[self.likelihood].hessian
+        bent = [scale * hessian(point.outputs._data, v) for v in pushed]
         damping = self.param_groups[0]["damping"]
         return Quadratic([[dot([v], [h]) + damping * dot(D, E) for h, E in zip(bent, directions)]
                           for v, D in zip(pushed, directions)], [dot(V, D) for D in directions])

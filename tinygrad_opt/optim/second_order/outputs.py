@@ -120,6 +120,7 @@ class Point:
             raise ValueError(f"{owner}: the loss does not curve with the outputs of the model; it must be computed "
                              "from them, and be a likelihood's, as cross-entropy and squared errors are")
         self._slope = slope
+        self._scales: dict[str, float] = {}
 
     @property
     def slope(self) -> Array:
@@ -138,6 +139,8 @@ class Point:
         ValueError
             When the loss does not curve as this likelihood does.
         """
+        if likelihood in self._scales:
+            return self._scales[likelihood]
         z = self.outputs._data
         v = xp.broadcast_to((-1.0) ** xp.arange(z.shape[-1]), z.shape).astype(z.dtype)
         own, unit = self.hessian(v), LIKELIHOODS[likelihood].hessian(z, v)
@@ -149,6 +152,7 @@ class Point:
                              "'squared' for squared errors, 'bernoulli' for binary cross-entropy of logits")
         if c < 0:
             raise ValueError(f"{self.owner}: the loss curves down with the outputs; return what is to be minimized")
+        self._scales[likelihood] = c
         return c
 
     def cotangents(self, fisher: str, likelihood: str, generator: Generator) -> Iterator[Array]:
