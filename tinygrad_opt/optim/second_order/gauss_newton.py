@@ -70,11 +70,10 @@ class GaussNewton(SecondOrder):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.gauss_newton import GaussNewton
     >>> x = tg.tensor([0.0, 1.0, 2.0, 3.0], dtype="float64")
     >>> y = 2 * tg.exp(-0.5 * x)
     >>> a, b = (tg.tensor(1.0, dtype="float64", requires_grad=True) for _ in range(2))
-    >>> optimizer = GaussNewton([a, b])
+    >>> optimizer = tg.optim.GaussNewton([a, b])
     >>> loss = optimizer.step(lambda: a * tg.exp(-b * x) - y)
     >>> round(a.item(), 8), round(b.item(), 8), optimizer.report.reason
     (2.0, 0.5, 'the step is small beside every parameter')
@@ -99,7 +98,7 @@ class GaussNewton(SecondOrder):
     # ---- the step -----------------------------------------------------------------------------------------
 
     def _minimize(self, closure: Callable[[], Any]) -> Tensor:
-        options, report = self._options(), self.report
+        options, report = self._shared(*LIVE), self.report
         stay = self._point()
         with numpy.errstate(all="ignore"):          # what overflows is refused
             try:
@@ -117,15 +116,6 @@ class GaussNewton(SecondOrder):
         report.accepted = bool((end.x != start.x).any())
         report.numbers = {"loss": end.loss, **report.numbers}
         return Tensor._wrap(xp.asarray(start.loss))
-
-    def _options(self) -> dict[str, Any]:
-        """Return the options, which are those of every group: all parameters are one vector with one damping."""
-        first, *others = self.param_groups
-        for key in self.defaults.keys() - LIVE:
-            if any(group[key] != first[key] for group in others):
-                raise ValueError(f"GaussNewton: the groups differ in {key}; all parameters are solved for together, "
-                                 "so give it to the optimizer and not to a group")
-        return first
 
     def _search(self, closure: Callable[[], Any], start: Point, options: dict[str, Any]) -> Point:
         """Descend from the start, and once more where the end is in doubt; return the better end."""

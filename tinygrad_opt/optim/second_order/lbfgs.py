@@ -62,9 +62,8 @@ class LBFGS(SecondOrder):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.lbfgs import LBFGS
     >>> w = tg.tensor([-1.2, 1.0], requires_grad=True, dtype=tg.float64)
-    >>> optimizer = LBFGS([w], max_iter=100, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+    >>> optimizer = tg.optim.LBFGS([w], max_iter=100, tolerance_change=1e-12, line_search_fn="strong_wolfe")
     >>> def closure():
     ...     optimizer.zero_grad()
     ...     loss = 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2

@@ -49,9 +49,8 @@ class NewtonCG(SecondOrder):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.newton_cg import NewtonCG
     >>> w = tg.tensor([-1.2, 1.0], requires_grad=True, dtype=tg.float64)
-    >>> optimizer = NewtonCG([w], max_iter=100, xtol=1e-8)
+    >>> optimizer = tg.optim.NewtonCG([w], max_iter=100, xtol=1e-8)
     >>> loss = optimizer.step(lambda: 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
     >>> w.numpy().round(6).tolist()
     [1.0, 1.0]

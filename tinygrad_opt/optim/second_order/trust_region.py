@@ -52,9 +52,8 @@ class TrustRegion(SecondOrder):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.trust_region import TrustRegion
     >>> w = tg.tensor([-1.2, 1.0], requires_grad=True, dtype=tg.float64)
-    >>> optimizer = TrustRegion([w], gtol=1e-8, max_iter=100)
+    >>> optimizer = tg.optim.TrustRegion([w], gtol=1e-8, max_iter=100)
     >>> loss = optimizer.step(lambda: 100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
     >>> w.numpy().round(6).tolist()
     [1.0, 1.0]
