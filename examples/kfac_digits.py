@@ -42,7 +42,7 @@ def network(sizes, activation, generator, prepare):
 
 TASKS = {
     "classifier 64-128-64-10": (classifier, "softmax", lambda model: tg.cross_entropy(model(IMAGES), LABELS), 1e-4),
-    "autoencoder 64-100-50-25-6-...": (autoencoder, "squared", lambda model: tg.mse_loss(model(IMAGES), IMAGES), 0.012),
+    "autoencoder 64-100-50-25-6-..": (autoencoder, "squared", lambda model: tg.mse_loss(model(IMAGES), IMAGES), 0.012),
 }
 
 
@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--out", default="kfac_digits.png", help="where the picture goes")
     options = parser.parse_args()
     train(next(iter(TASKS)), 0, kfac, 3)            # compiles the kernels
-    print(f"{len(IMAGES)} images a step, median of {len(SEEDS)} seeds, Adam the best of {len(GRID)} settings: lr and betas")
+    print(f"{len(IMAGES)} images a step, median of {len(SEEDS)} seeds, Adam the best of {len(GRID)} lr and betas")
     print(f"{'':32}{'goal':>8}  {'':28}{'steps':>8}{'seconds':>10}")
     results = {}
     for task, (*_, goal) in TASKS.items():
@@ -111,7 +111,8 @@ def main():
         results[task] = {name: race(task, start, LIMIT) for name, start in contestants.items()}
         for k, (name, (runs, steps)) in enumerate(results[task].items()):
             seconds = statistics.median(times[-1] for _, times in runs)
-            print(f"{task if not k else '':32}{goal if not k else '':>8}  {name:28}{steps:8.0f}{seconds:10.2f}", flush=True)
+            head = " " * 40 if k else f"{task:32}{goal:>8}"
+            print(f"{head}  {name:28}{steps:8.0f}{seconds:10.2f}", flush=True)
     draw(results, options.out)
 
 

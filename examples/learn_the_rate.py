@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 import tinygrad_opt as tg
-from tinygrad_opt.optim.functional import functional
+from tinygrad_opt.optim.differentiable import functional
 
 STEPS, BATCH, HIDDEN, ROUNDS = 30, 64, 32, 60
 TRAIN, TEST = ([tensor.numpy() for tensor in part.tensors] for part in tg.data.digits())

@@ -208,7 +208,7 @@ def page(name):
 def index():
     """Return the README of the folder with its table made anew."""
     rows = [("optimizer", "what it is", "bytes", "paper")]
-    for name in tg.optim.list_optimizers():
+    for name in sorted(tg.optim.OPTIMIZERS, key=str.lower):
         info = optimizer_info(name)
         rows.append((f"[{name}]({page_of(name)})", ROOTS.get(name) or lineage(name)[0].words,
                      f"{sum(info.state.values()):g}", prose("; ".join(info.papers))))

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 import tinygrad_opt as tg
-from tinygrad_opt.optim.functional import functional
+from tinygrad_opt.optim.differentiable import functional
 
 TASKS, POINTS, HIDDEN, ROUNDS, RATE = 25, 10, 40, 12_000, 0.01
 

@@ -59,12 +59,12 @@ _LATER = {"lr_scheduler": ".lr_scheduler", "schedule": ".schedule", "swa_utils":
                            "Guard", "WeightDecay"), ".transforms"),
           "SAM": ".sam", "Lookahead": ".lookahead", "Accumulate": ".accumulate", "ApplyIfFinite": ".apply_if_finite",
           "Freeze": ".freeze", **dict.fromkeys(("MultiOptimizer", "muon_with_adamw"), ".multi"),
-          **{name: f".second_order.{file}" for name, file in SECOND_ORDER.items()},
+          "functional": ".differentiable", **{name: f".second_order.{file}" for name, file in SECOND_ORDER.items()},
           **dict.fromkeys(("decay_groups", "layer_decay_groups"), ".groups"),
           **dict.fromkeys([*gradients.__all__, *CLIPPING], "..gradients")}
 
-__all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "SECOND_ORDER", "Optimizer", "create", "from_rule", "lineage",
-           "list_optimizers", "optimizer_info", "register_optimizer_step_post_hook",
+__all__ = [*OPTIMIZERS, *_SPELLINGS, *_LATER, "OPTIMIZERS", "SECOND_ORDER", "Optimizer", "create", "from_rule",
+           "lineage", "list_optimizers", "optimizer_info", "register_optimizer_step_post_hook",
            "register_optimizer_step_pre_hook", "verify"]
 
 

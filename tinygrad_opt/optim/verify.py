@@ -21,7 +21,7 @@ import numpy as np
 from ..backend import xp
 from ..tensor import Tensor
 from .optimizer import Optimizer
-from .registry import find, optimizer_class
+from .registry import find, list_optimizers, optimizer_class
 
 ORACLES = Path(__file__).with_name("oracles.zip")
 RELATIVE = 1e-9                     # what a recorded value allows besides its absolute tolerance
@@ -183,7 +183,7 @@ def _schedule_free(cls, params, settings, gradients):
     return optimizer, step
 
 
-DRIVERS = {"PolyakSGD": _by_closure, "LBFGS": _by_closure, "SAM": _sam, "Lookahead": _lookahead, "SophiaG": _sophia,
+DRIVERS = {"PolyakSGD": _by_closure, "LBFGS": _by_closure, "AdaHessian": _by_closure, "SAM": _sam, "Lookahead": _lookahead, "SophiaG": _sophia,
            "ScheduleFreeSGD": _schedule_free, "ScheduleFreeAdamW": _schedule_free}
 
 
@@ -252,7 +252,15 @@ def closed_form(record: Record, params: dict[str, Tensor]) -> Tensor:
     return Tensor(loss)
 
 
-def replay(cls: type[Optimizer], name: str, record: Record, evaluate: Callable = closed_form) -> Result:
+def with_graph(record: Record, params: dict[str, Tensor]) -> Tensor:
+    """Return the loss of a record's problem with its graph, for methods that differentiate it themselves."""
+    return PROBLEMS[record.problem]({key: Tensor(value) for key, value in record.data.items()}, **params)[0]
+
+
+EVALUATE = {"AdaHessian": with_graph}
+
+
+def replay(cls: type[Optimizer], name: str, record: Record, evaluate: Callable | None = None) -> Result:
     """Repeat a recorded run with an optimizer.
 
     Parameters
@@ -264,8 +272,10 @@ def replay(cls: type[Optimizer], name: str, record: Record, evaluate: Callable =
     record : Record
         The run.
     evaluate : callable, optional
-        `evaluate(record, params)` sets the gradients of the parameters, by name, and returns the loss.
+        `evaluate(record, params)` sets the gradients of the parameters, by name, and returns the loss; by their closed
+        formulas, unless the method differentiates the loss itself.
     """
+    evaluate = evaluate or EVALUATE.get(name, closed_form)
     params = {key: Tensor(value, requires_grad=True) for key, value in record.start.items()}
     trained = [params[key] for key in record.curves["params"]]
     optimizer, step = driver(name)(cls, trained, record.settings, lambda: evaluate(record, params))
@@ -328,7 +338,9 @@ def verify(optimizer: str | type[Optimizer], against: str | None = None) -> Veri
     >>> result.ok, result.largest < 1e-12
     (True, True)
     """
-    cls = optimizer_class(optimizer) if isinstance(optimizer, str) else optimizer
+    from .. import optim
+    known = [*dict.fromkeys([*list_optimizers(), *recorded()])]                 # wrappers too, where they have runs
+    cls = getattr(optim, find(optimizer, known)) if isinstance(optimizer, str) else optimizer
     name = find(against or cls.__name__, recorded(), "optimizer with recorded runs")
     with np.errstate(all="ignore"):                 # a wrong optimizer may diverge, and the table says so
         result = Verification(cls.__name__, [replay(cls, name, record) for record in records(name)])

@@ -55,7 +55,7 @@ def functional(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Functi
     How does the loss after two steps depend on the learning rate?
 
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.functional import functional
+    >>> from tinygrad_opt.optim.differentiable import functional
     >>> lr = tg.tensor(0.25, requires_grad=True)
     >>> w = [tg.tensor([1.0, -2.0], requires_grad=True)]
     >>> sgd = functional(tg.optim.SGD, lr=lr)
@@ -95,8 +95,8 @@ class Functional:
         self.name, self._optimizer, self._sizes = type(optimizer).__name__, optimizer, sizes
         if isinstance(optimizer, Wrapper):
             raise TypeError(f"{self.name} has no functional form, it is a wrapper; give the optimizer inside")
-        if optimizer.rule is None and type(optimizer).rule_for is Optimizer.rule_for:
-            raise TypeError(f"{self.name} has no rule that could run on Tensors; give one of tg.optim.OPTIMIZERS")
+        if type(optimizer)._step is not Optimizer._step:
+            raise TypeError(f"{self.name} has no functional form, its step needs more than gradients")
         if optimizer._schedules or optimizer.grad_transforms:
             raise TypeError(f"{self.name}: schedules and grad_transforms have no functional form; give update() the "
                             "numbers of its step, and gradients as they shall be")
