@@ -9,6 +9,7 @@ from tinygrad_opt.optim import verify
 from tinygrad_opt.optim.verify import ORACLES, PROBLEMS, closed_form, driver, recorded, records
 from tinygrad_opt.rule import sign
 
+
 @pytest.mark.parametrize("name", recorded())
 def test_an_optimizer_goes_where_its_reference_went(name, capsys):
     result = verify(name)

@@ -1,12 +1,13 @@
 """The losses that are minus the logarithm of p(label | output), and what the Fisher matrix needs of each.
 
 `expected(z, v)` is the expectation of s s' times v, where s is the slope of the loss at an output z; `slope(z, target)`
-is s for labels that are known, `drawn(z, numbers)` for labels drawn from the model. `terms(z)` counts the labels.
+is s for labels that are known, `drawn(z, numbers)` for labels drawn from the model; `roots(z)` are the slopes whose
+s s' sum up to the expectation, for outputs of shape (examples, outputs). `terms(z)` counts the labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,13 @@ class Categorical:
         return Categorical.slope(z, (below <= u).sum(axis=1))
 
     @staticmethod
+    def roots(z: Array) -> Iterator[Array]:
+        """Yield the slope for each label, times the root of its probability."""
+        p = softmax(z, 1)
+        for k in range(z.shape[1]):
+            yield xp.sqrt(p[:, k:k + 1]) * (p - (xp.arange(z.shape[1]) == k))
+
+    @staticmethod
     def terms(z: Array) -> int:
         """Return one a label."""
         return z.size // z.shape[1]
@@ -63,6 +71,11 @@ class Normal:
     def drawn(z: Array, numbers: Any) -> Array:
         """Draw the deviation."""
         return 2 ** 0.5 * asarray(numbers.standard_normal(z.shape)).astype(z.dtype)
+
+    @staticmethod
+    def roots(z: Array) -> Iterator[Array]:
+        """Yield the deviation of each output alone."""
+        return (2 ** 0.5 * unit for unit in _units(z))
 
     @staticmethod
     def terms(z: Array) -> int:
@@ -89,6 +102,17 @@ class Bernoulli:
     def drawn(z: Array, numbers: Any) -> Array:
         """Draw by inversion."""
         return Bernoulli.slope(z, asarray(numbers.random(z.shape)) < sigmoid(z))
+
+    @staticmethod
+    def roots(z: Array) -> Iterator[Array]:
+        """Yield the deviation of each output alone."""
+        return (xp.sqrt(sigmoid(z) * sigmoid(-z)) * unit for unit in _units(z))
+
+
+def _units(z: Array) -> Iterator[Array]:
+    """Yield 1 for one output of each example, and 0 for the others."""
+    for k in range(z.shape[1]):
+        yield xp.broadcast_to(xp.arange(z.shape[1]) == k, z.shape).astype(z.dtype)
 
 
 LIKELIHOODS = {"cross_entropy": Categorical, "CrossEntropyLoss": Categorical, "mse_loss": Normal, "MSELoss": Normal,

@@ -183,8 +183,8 @@ def _schedule_free(cls, params, settings, gradients):
     return optimizer, step
 
 
-DRIVERS = {"PolyakSGD": _by_closure, "LBFGS": _by_closure, "AdaHessian": _by_closure, "SAM": _sam, "Lookahead": _lookahead, "SophiaG": _sophia,
-           "ScheduleFreeSGD": _schedule_free, "ScheduleFreeAdamW": _schedule_free}
+DRIVERS = {**dict.fromkeys(("PolyakSGD", "LBFGS", "AdaHessian"), _by_closure), "SAM": _sam, "Lookahead": _lookahead,
+           "SophiaG": _sophia, "ScheduleFreeSGD": _schedule_free, "ScheduleFreeAdamW": _schedule_free}
 
 
 def driver(name: str) -> Callable:

@@ -50,9 +50,8 @@ class AdaHessian(Optimizer):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.adahessian import AdaHessian
     >>> w = tg.tensor([2.0, -30.0], requires_grad=True)
-    >>> optimizer = AdaHessian([w], lr=1.0)
+    >>> optimizer = tg.optim.AdaHessian([w], lr=1.0)
     >>> optimizer.step(lambda: (w ** 2 * tg.tensor([1.0, 5.0])).sum()).item()
     4504.0
     >>> w

@@ -50,11 +50,10 @@ class HessianFree(OfOutputs):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.hessian_free import HessianFree
     >>> _ = tg.manual_seed(0)
     >>> images, labels = tg.data.digits()[0].tensors
     >>> model = tg.nn.Sequential(tg.nn.Linear(64, 32), tg.nn.Tanh(), tg.nn.Linear(32, 10))
-    >>> optimizer = HessianFree(model, damping=0.03)
+    >>> optimizer = tg.optim.HessianFree(model, damping=0.03)
     >>> for _ in range(8):
     ...     loss = optimizer.step(lambda: tg.cross_entropy(model(images), labels))
     >>> loss.item() < 0.2

@@ -79,11 +79,10 @@ class KFAC(OfOutputs):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.kfac import KFAC
     >>> _ = tg.manual_seed(0)
     >>> images, labels = tg.data.digits()[0].tensors
     >>> model = tg.nn.Sequential(tg.nn.Linear(64, 32), tg.nn.Tanh(), tg.nn.Linear(32, 10))
-    >>> optimizer = KFAC(model)
+    >>> optimizer = tg.optim.KFAC(model)
     >>> for _ in range(15):
     ...     loss = optimizer.step(lambda: tg.cross_entropy(model(images), labels))
     >>> loss.item() < 0.1
@@ -209,8 +208,8 @@ class KFAC(OfOutputs):
         """Return the loss to second order along directions, by products with the exact Gauss-Newton matrix."""
         self.report.products += len(directions)
         pushed = [linear.push([a @ d.T for a, d in zip(inputs, D)]) for D in directions]
-        scale, hessian = point.scale(self.likelihood), LIKELIHOODS[self.likelihood].hessian
-        bent = [scale * hessian(point.outputs._data, v) for v in pushed]
+        scale, expected = point.scale(self.likelihood), LIKELIHOODS[self.likelihood].expected
+        bent = [scale * expected(point.outputs._data, v) for v in pushed]
         damping = self.param_groups[0]["damping"]
         return Quadratic([[dot([v], [h]) + damping * dot(D, E) for h, E in zip(bent, directions)]
                           for v, D in zip(pushed, directions)], [dot(V, D) for D in directions])

@@ -50,10 +50,9 @@ class NaturalGradient(OfOutputs):
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> from tinygrad_opt.optim.second_order.natural_gradient import NaturalGradient
     >>> x, y = tg.tensor([[1.0], [2.0], [3.0]]), tg.tensor([[3.0], [5.0], [7.0]])
     >>> model = tg.nn.Linear(1, 1)
-    >>> optimizer = NaturalGradient(model, damping=1e-9, likelihood="squared")
+    >>> optimizer = tg.optim.NaturalGradient(model, damping=1e-9, likelihood="squared")
     >>> loss = optimizer.step(lambda: tg.mse_loss(model(x), y))
     >>> round(model.weight.item(), 4), round(model.bias.item(), 4)
     (2.0, 1.0)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ... import autograd
-from ...backend import asarray, xp
+from ...autograd.likelihood import Bernoulli, Categorical, Normal
+from ...backend import xp
 from ...nn import Module
 from ...random import Generator, default_generator
 from ...tensor import Tensor
@@ -19,86 +20,7 @@ from ..ranges import POSITIVE
 from .base import Array, SecondOrder
 
 FISHERS = ("exact", "mc", "empirical")
-
-
-class Softmax:
-    """Classes, from logits: minus its log-likelihood is the cross-entropy."""
-
-    @staticmethod
-    def hessian(z: Array, v: Array) -> Array:
-        """Return the Hessian of minus the log-likelihood for the outputs z, times v."""
-        p = _softmax(z)
-        return p * (v - (p * v).sum(-1, keepdims=True))
-
-    @staticmethod
-    def drawn(z: Array, generator: Generator) -> Array:
-        """Return the gradient of minus the log-likelihood of labels drawn from the outputs z."""
-        p = _softmax(z)
-        below = asarray(generator.numpy.random((*z.shape[:-1], 1))).astype(z.dtype) > xp.cumsum(p, -1)
-        label = xp.minimum(below.sum(-1, keepdims=True), z.shape[-1] - 1)
-        return p - (xp.arange(z.shape[-1]) == label)
-
-    @staticmethod
-    def roots(z: Array) -> Iterator[Array]:
-        """Yield the gradients whose squares sum up to the Hessian: one a label, by the root of its probability."""
-        p = _softmax(z)
-        for k in range(z.shape[-1]):
-            yield xp.sqrt(p[..., k:k + 1]) * (p - (xp.arange(z.shape[-1]) == k))
-
-
-class Squared:
-    """Numbers with a normal error: minus its log-likelihood is half the squared error."""
-
-    @staticmethod
-    def hessian(z: Array, v: Array) -> Array:
-        """Return v: the Hessian is the identity."""
-        return v
-
-    @staticmethod
-    def drawn(z: Array, generator: Generator) -> Array:
-        """Return normal numbers: they are the gradient for targets drawn from the outputs z."""
-        return asarray(generator.numpy.standard_normal(z.shape, z.dtype))
-
-    @staticmethod
-    def roots(z: Array) -> Iterator[Array]:
-        """Yield a unit vector for each output."""
-        for k in range(z.shape[-1]):
-            yield xp.broadcast_to(xp.arange(z.shape[-1]) == k, z.shape).astype(z.dtype)
-
-
-class Bernoulli:
-    """Yes or no for each output, from logits: minus its log-likelihood is the binary cross-entropy."""
-
-    @staticmethod
-    def hessian(z: Array, v: Array) -> Array:
-        """Return the Hessian of minus the log-likelihood for the outputs z, times v."""
-        p = _sigmoid(z)
-        return p * (1 - p) * v
-
-    @staticmethod
-    def drawn(z: Array, generator: Generator) -> Array:
-        """Return the gradient of minus the log-likelihood of answers drawn from the outputs z."""
-        p = _sigmoid(z)
-        return p - (asarray(generator.numpy.random(z.shape)).astype(z.dtype) < p)
-
-    @staticmethod
-    def roots(z: Array) -> Iterator[Array]:
-        """Yield for each output the root of its variance."""
-        deviation = xp.sqrt(_sigmoid(z) * (1 - _sigmoid(z)))
-        for unit in Squared.roots(z):
-            yield deviation * unit
-
-
-LIKELIHOODS = {"softmax": Softmax, "squared": Squared, "bernoulli": Bernoulli}
-
-
-def _softmax(z: Array) -> Array:
-    e = xp.exp(z - z.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def _sigmoid(z: Array) -> Array:
-    return 0.5 * (1 + xp.tanh(0.5 * z))
+LIKELIHOODS = {"softmax": Categorical, "squared": Normal, "bernoulli": Bernoulli}
 
 
 class Point:
@@ -119,7 +41,7 @@ class Point:
         if slope is None or not slope._requires_grad:
             raise ValueError(f"{owner}: the loss does not curve with the outputs of the model; it must be computed "
                              "from them, and be a likelihood's, as cross-entropy and squared errors are")
-        self._slope = slope
+        self._slope, self._rows = slope, outputs._data.reshape(-1, outputs.shape[-1])
         self._scales: dict[str, float] = {}
 
     @property
@@ -141,9 +63,9 @@ class Point:
         """
         if likelihood in self._scales:
             return self._scales[likelihood]
-        z = self.outputs._data
-        v = xp.broadcast_to((-1.0) ** xp.arange(z.shape[-1]), z.shape).astype(z.dtype)
-        own, unit = self.hessian(v), LIKELIHOODS[likelihood].hessian(z, v)
+        z = self._rows
+        v = xp.broadcast_to((-1.0) ** xp.arange(z.shape[1]), z.shape).astype(z.dtype)
+        own, unit = self.hessian(v.reshape(self.outputs.shape)).reshape(z.shape), LIKELIHOODS[likelihood].expected(z, v)
         size = float((unit * unit).sum())
         c = float((own * unit).sum()) / size if size else 0.0
         if float(xp.abs(own - c * unit).max()) > 1e-3 * float(xp.abs(own).max()):
@@ -160,10 +82,9 @@ class Point:
         if fisher == "empirical":
             yield self.slope * (self.slope.size // self.slope.shape[-1]) ** 0.5
             return
-        root = self.scale(likelihood) ** 0.5
-        z, kind = self.outputs._data, LIKELIHOODS[likelihood]
-        for u in kind.roots(z) if fisher == "exact" else [kind.drawn(z, generator)]:
-            yield root * u
+        root, kind = self.scale(likelihood) ** 0.5, LIKELIHOODS[likelihood]
+        for u in kind.roots(self._rows) if fisher == "exact" else [kind.drawn(self._rows, generator.numpy)]:
+            yield (root * u).astype(self._rows.dtype, copy=False).reshape(self.outputs.shape)
 
 
 class Linearized:
