@@ -97,3 +97,12 @@ def test_bad_input():
         AdaHessian([w]).step(lambda: (w ** 2).sum().detach())
     with pytest.raises(ValueError, match="hessian_power must lie in"):
         AdaHessian([w], hessian_power=0)
+
+
+def test_it_reports_what_a_step_cost():
+    w = tg.ones(2, requires_grad=True)
+    optimizer = AdaHessian([w])
+    assert str(optimizer.report).startswith("no step yet")
+    optimizer.step(lambda: (w ** 2).sum())
+    report = optimizer.report
+    assert (report.functions, report.gradients, report.products, report.accepted) == (1, 1, 1, True)

@@ -54,7 +54,7 @@ def dense(model, kind, shape="full"):
 def test_natural_gradient_is_gauss_newton_on_a_linear_gaussian_model():
     """One step from anywhere to the least squares solution."""
     layer = nn.Linear(4, 2, dtype="float64")
-    optimizer = NaturalGradient(layer, damping=0, likelihood="squared")
+    optimizer = NaturalGradient(layer, lr=1, damping=0, likelihood="squared")
     optimizer.step(lambda: tg.mse_loss(layer(tg.Tensor(X)), tg.Tensor(T)))
     wanted = np.linalg.lstsq(np.c_[X, np.ones(len(X))], T, rcond=None)[0]
     np.testing.assert_allclose(layer.weight.numpy(), wanted[:-1].T, rtol=0, atol=1e-8)
@@ -120,7 +120,7 @@ def test_a_singular_fisher_without_damping():
     layer = nn.Linear(2, 1, bias=False, dtype="float64")
     nn.init.zeros_(layer.weight)
     x, t = tg.Tensor(np.array([[1.0, 1.0], [2.0, 2.0]])), tg.Tensor(np.array([[2.0], [4.0]]))
-    NaturalGradient(layer, damping=0).step(lambda: tg.mse_loss(layer(x), t))
+    NaturalGradient(layer, lr=1, damping=0).step(lambda: tg.mse_loss(layer(x), t))
     np.testing.assert_allclose(layer.weight.numpy(), [[1, 1]], atol=1e-10)
 
 

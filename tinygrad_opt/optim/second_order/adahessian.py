@@ -12,6 +12,7 @@ from ...rule import sqrt
 from ...tensor import Tensor, enable_grad
 from ..optimizer import Optimizer
 from ..ranges import Range
+from .base import Report
 
 
 class AdaHessian(Optimizer):
@@ -67,6 +68,7 @@ class AdaHessian(Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                                       hessian_power=hessian_power, maximize=maximize))
         self.generator = generator
+        self.report = Report()
 
     def rule(p, g, m, v, h, t, lr, beta1, beta2, eps, weight_decay, hessian_power):
         p = p * (1 - lr * weight_decay)
@@ -109,8 +111,10 @@ class AdaHessian(Optimizer):
 
     def _step(self, closure: Callable[[], Tensor] | None) -> Any:
         loss = None
+        self.report = Report(accepted=True, reason="one step by the gradient and the last estimate of the diagonal")
         if closure is not None:
             loss, slopes = self._estimate(closure)
+            self.report.functions = self.report.gradients = self.report.products = 1
             for p, g in slopes.items():
                 p._grad = g
         elif any("hessian" not in self.state[p] for _, p in self._with_gradient()):

@@ -43,7 +43,7 @@ class Report:
     log: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        moved = {None: "no step yet", True: "step accepted", False: "step refused"}[self.accepted]
+        moved = {None: "no step yet", True: "step accepted", False: "nothing moved"}[self.accepted]
         counts = f"{self.functions} functions, {self.gradients} gradients, {self.products} products"
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items())
         head = f"{moved}: {self.reason}" if self.reason else moved

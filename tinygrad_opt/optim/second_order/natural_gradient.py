@@ -24,7 +24,7 @@ class NaturalGradient(OfOutputs):
     model : Module or iterable
         The model, which the closure calls once. Or parameters, as every optimizer takes them: then the closure returns
         the outputs of the model, of shape (batch, outputs), beside the loss: `return loss, outputs`.
-    lr : float, default 1.0
+    lr : float, default 0.1
         The share of the way, at least 0.
     damping : float, default 1e-3
         What is added to the Fisher information, at least 0; with 0 a singular one is inverted where the gradient lies.
@@ -44,15 +44,15 @@ class NaturalGradient(OfOutputs):
 
     Notes
     -----
-    Use: small models, to learn what curvature does. Begin with lr 1 and damping 1e-3, and with more where it jumps; a
-    step costs three gradients for each product. For networks take KFAC.
+    Use: small models, to learn what curvature does. Begin with lr 0.1 and damping 1e-3; lr 1 is for models that are
+    nearly linear, or with more damping. A step costs three gradients for each product. For networks take KFAC.
 
     Examples
     --------
     >>> import tinygrad_opt as tg
     >>> x, y = tg.tensor([[1.0], [2.0], [3.0]]), tg.tensor([[3.0], [5.0], [7.0]])
     >>> model = tg.nn.Linear(1, 1)
-    >>> optimizer = tg.optim.NaturalGradient(model, damping=1e-9, likelihood="squared")
+    >>> optimizer = tg.optim.NaturalGradient(model, lr=1, damping=1e-9, likelihood="squared")
     >>> loss = optimizer.step(lambda: tg.mse_loss(model(x), y))
     >>> round(model.weight.item(), 4), round(model.bias.item(), 4)
     (2.0, 1.0)
@@ -60,7 +60,7 @@ class NaturalGradient(OfOutputs):
 
     ranges = {"damping": NONNEGATIVE, "max_iter": Whole("[1, inf)"), "tolerance": POSITIVE}
 
-    def __init__(self, model: Any, lr: float = 1.0, damping: float = 1e-3, fisher: str = "exact", shape: str = "full",
+    def __init__(self, model: Any, lr: float = 0.1, damping: float = 1e-3, fisher: str = "exact", shape: str = "full",
                  max_iter: int = 250, tolerance: float = 1e-10, *, likelihood: str = "softmax",
                  generator: Generator | None = None) -> None:
         self.fisher = one_of("NaturalGradient", "fisher", fisher, FISHERS)
