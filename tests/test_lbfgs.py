@@ -346,3 +346,41 @@ def test_a_closure_that_forgets_to_clear_is_no_worse():
     optimizer.step(closure)
     twin.step(forgetful)
     assert np.array_equal(values(params), values(others))
+
+
+@pytest.mark.parametrize("options", [
+    dict(max_iter=2, lr=0.001), dict(max_iter=3, max_eval=100, line_search_fn="strong_wolfe")])
+def test_a_run_goes_on_in_torch_and_back(options):
+    torch = pytest.importorskip("torch")
+    start = np.array([-1.2, 1.0, 0.5, 0.8])
+
+    def run(optimizer, w, steps=4):
+        def closure():
+            optimizer.zero_grad()
+            loss = (100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2).sum()
+            loss.backward()
+            return loss
+        for _ in range(steps):
+            optimizer.step(closure)
+
+    def theirs(values):
+        w = torch.tensor(values, requires_grad=True)
+        return w, torch.optim.LBFGS([w], **options)
+
+    def mine(values):
+        w = tg.Tensor(values, requires_grad=True)
+        return w, LBFGS([w], **options)
+    w, whole = theirs(start)
+    run(whole, w, 8)
+    first, there = theirs(start)
+    run(there, first)
+    second, here = mine(first.detach().numpy())
+    here.from_torch_state_dict(there.state_dict())
+    run(here, second)
+    np.testing.assert_allclose(second.numpy(), w.detach().numpy(), rtol=0, atol=1e-10)
+    first, here = mine(start)
+    run(here, first)
+    second, there = theirs(first.numpy())
+    there.load_state_dict(here.to_torch_state_dict())
+    run(there, second)
+    np.testing.assert_allclose(second.detach().numpy(), w.detach().numpy(), rtol=0, atol=1e-10)

@@ -66,7 +66,7 @@ def refused(optimizer, state, words):
 
 
 def test_the_rows_are_all_optimizers():
-    assert set(dict(ROWS)) == set(optim.OPTIMIZERS) >= set(COMMON)
+    assert set(dict(ROWS)) == set(optim.OPTIMIZERS) >= set(COMMON) - {"LBFGS"}
 
 
 @each

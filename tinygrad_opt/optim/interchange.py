@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .optimizer import Optimizer
 
 COMMON = ("SGD", "ASGD", "Adagrad", "Adadelta", "RMSprop", "Rprop", "Adam", "AdamW", "Adamax", "NAdam", "RAdam",
-          "Adafactor", "Muon")
+          "Adafactor", "Muon", "LBFGS")
+OWN = {"LBFGS": {"prev_point", "al"}}   # what is kept here and not there, or made there anew
 
 
 def to_torch(optimizer: Optimizer) -> dict[str, Any]:
@@ -62,16 +63,22 @@ def to_torch(optimizer: Optimizer) -> dict[str, Any]:
         raise ValueError(f"{name}: PyTorch {torch.__version__} has none yet")
 
     def tensor(value: Any) -> Any:
-        return torch.from_numpy(numpy.array(value.numpy())) if hasattr(value, "numpy") else torch.tensor(
-            float(value), dtype=torch.float64)
+        if isinstance(value, list):
+            return [tensor(part) for part in value]
+        if hasattr(value, "numpy"):
+            return torch.from_numpy(numpy.array(value.numpy()))
+        return value if name == "LBFGS" else torch.tensor(float(value), dtype=torch.float64)
 
     saved = optimizer.state_dict()
-    beside = {"master", *BESIDE, *({"step"} if name in UNCOUNTED else ())}
+    beside = {"master", *OWN.get(name, ()), *BESIDE, *({"step"} if name in UNCOUNTED else ())}
     state = {number: {key: tensor(value) for key, value in entry.items() if key not in beside}
              for number, entry in saved["state"].items()}
     known = getattr(torch.optim, name)([torch.zeros(1, 1)]).defaults
+    groups = [{**known, **_options(name, group, known)} for group in saved["param_groups"]]
+    if name == "LBFGS":                             # PyTorch fills this in when it is made
+        groups = [{**group, "max_eval": group["max_eval"] or group["max_iter"] * 5 // 4} for group in groups]
     return {"state": {number: entry for number, entry in state.items() if entry.keys() - {"step"}},
-            "param_groups": [{**known, **_options(name, group, known)} for group in saved["param_groups"]]}
+            "param_groups": groups}
 
 
 def from_torch(optimizer: Optimizer, state: dict[str, Any], strict: bool = True) -> None:
@@ -102,8 +109,11 @@ def from_torch(optimizer: Optimizer, state: dict[str, Any], strict: bool = True)
     >>> optimizer.lr, optimizer.state[w]
     (0.5, {'momentum_buffer': tensor([3., 4.]), 'step': 1})
     """
-    _common(optimizer)
-    optimizer.load_state_dict(_on_host(state), strict)
+    state = _on_host(state)
+    if _common(optimizer) == "LBFGS":               # what PyTorch filled in is no limit that somebody set
+        state["param_groups"] = [{**group, "max_eval": None} if group.get("max_eval") == group["max_iter"] * 5 // 4
+                                 else group for group in state["param_groups"]]
+    optimizer.load_state_dict(state, strict)
 
 
 def _common(optimizer: Optimizer) -> str:
