@@ -106,3 +106,9 @@ def test_it_reports_what_a_step_cost():
     optimizer.step(lambda: (w ** 2).sum())
     report = optimizer.report
     assert (report.functions, report.gradients, report.products, report.accepted) == (1, 1, 1, True)
+
+
+@pytest.mark.parametrize("closure", [lambda: 1.0, lambda: tg.ones(())])
+def test_sophia_refuses_the_same_closures(closure):
+    with pytest.raises(TypeError, match="SophiaH: the closure returns the loss with its graph"):
+        tg.optim.SophiaH([tg.ones(2, requires_grad=True)]).update_hessian(closure)

@@ -74,7 +74,7 @@ def test_imports_only_go_down(name):
 # An averaged model is a model, tables of embeddings are routed by their kind, and Hutchinson's estimate of the
 # curvature differentiates twice.
 MODULES = {"tinygrad_opt.optim.swa_utils": {"nn"}, "tinygrad_opt.optim.multi": {"nn"},
-           "tinygrad_opt.optim.sophia": {"autograd"}}
+           "tinygrad_opt.optim.hutchinson": {"autograd"}}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if floor_name(name) == "optim"])

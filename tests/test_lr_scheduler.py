@@ -484,6 +484,7 @@ def test_a_step_before_the_optimizers_is_told_in_numbers():
 
 
 def test_it_is_never_told_falsely():
+    """A warning is an error in these tests."""
     optimizer = ours(started=False)
     scheduler = ls.ExponentialLR(optimizer, 0.5)
     optimizer.skipped = 1                               # by a loss scaler

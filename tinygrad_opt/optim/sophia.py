@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..backend import asarray, xp
-from ..random import Generator, default_generator
+from ..random import Generator
 from ..rule import abs, maximum, minimum, sign
 from ..tensor import Tensor
+from .hutchinson import diagonal_sample
 from .optimizer import Optimizer
 from .plan import working_dtype
 from .ranges import POSITIVE
@@ -166,20 +166,12 @@ class SophiaH(_Sophia):
         Parameters
         ----------
         closure : callable
-            Computes the loss and returns it, without backward. Costs about three gradients.
+            Computes the loss and returns it, with its graph. Costs about three gradients.
         generator : Generator, optional
             Where z is drawn from.
         """
-        from .. import autograd  # curvature needs the tape; the steps do not
-        generator = generator or default_generator()
         places = [(k, p) for k, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad]
-        params = [p for _, p in places]
-        loss = closure()
-        slopes = autograd.grad(loss, params, create_graph=True, allow_unused=True)
-        signs = [asarray(generator.numpy.integers(0, 2, p.shape) * 2 - 1).astype(p.dtype) for p in params]
-        along = [(g * z).sum() for g, z in zip(slopes, signs) if g is not None and g.requires_grad]
-        curved = autograd.grad(along, params, allow_unused=True) if along else [None] * len(params)
-        for (k, p), g, z, hz in zip(places, slopes, signs, curved):
-            if g is not None:                       # a gradient that does not curve has the curvature 0
-                estimate = xp.zeros_like(z) if hz is None else z * hz._data
-                self._mix(k, p, -estimate if self.param_groups[k]["maximize"] else estimate)
+        _, _, samples = diagonal_sample("SophiaH", closure, [p for _, p in places], generator)
+        for (k, p), sample in zip(places, samples):
+            if sample is not None:
+                self._mix(k, p, -sample if self.param_groups[k]["maximize"] else sample)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ... import autograd
-from ...backend import asarray, xp
-from ...random import Generator, default_generator
+from ...random import Generator
 from ...rule import sqrt
-from ...tensor import Tensor, enable_grad
+from ...tensor import Tensor
+from ..hutchinson import diagonal_sample
 from ..optimizer import Optimizer
 from ..ranges import Range
 from .base import Report
@@ -124,22 +123,12 @@ class AdaHessian(Optimizer):
         return loss
 
     def _estimate(self, closure: Callable[[], Tensor]) -> tuple[Tensor, dict[Tensor, Tensor | None]]:
-        """Write z * (H z) into the state; return the loss, and its gradient for each parameter."""
+        """Write a sample of the diagonal into the state; return the loss, and its gradient for each parameter."""
         places = [(k, p) for k, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad]
         params = [p for _, p in places]
-        with enable_grad(), autograd.keep_graph():
-            loss = closure()
-        if not isinstance(loss, Tensor) or not loss.requires_grad:
-            raise TypeError("AdaHessian: the closure returns the loss with its graph, so that it can be differentiated "
-                            f"twice; it returned {'one without' if isinstance(loss, Tensor) else type(loss).__name__}")
-        slopes = autograd.grad(loss, params, create_graph=True, allow_unused=True)
-        random = (self.generator or default_generator()).numpy
-        signs = [asarray(random.integers(0, 2, p.shape) * 2 - 1).astype(p.dtype) for p in params]
-        curved = [(g, z) for g, z in zip(slopes, signs) if g is not None and g.requires_grad]
-        products = autograd.grad([g for g, _ in curved], params, [z for _, z in curved],
-                                 allow_unused=True) if curved else [None] * len(params)
-        for (k, p), g, z, hz in zip(places, slopes, signs, products):
-            if g is not None:                       # a gradient that does not curve has the curvature 0
+        loss, slopes, samples = diagonal_sample("AdaHessian", closure, params, self.generator)
+        for (k, p), sample in zip(places, samples):
+            if sample is not None:
                 self._begin(self._rule(k), self.param_groups[k], p)
-                self.state[p]["hessian"]._data[...] = xp.zeros_like(z) if hz is None else z * hz._data
-        return loss, {p: None if g is None else g.detach() for p, g in zip(params, slopes)}
+                self.state[p]["hessian"]._data[...] = sample
+        return loss, dict(zip(params, slopes))
