@@ -2,7 +2,8 @@
 
 SciPy is given our gradients and Hessian products, so that the method is all that differs; both have the same tight
 tolerances and limits. Evaluations are those of function and gradient together, products with the Hessian beside them
-(a whole Hessian is n of them). `lm` is least squares: residuals and Jacobians are counted, ours has no option set. `*` is not solved: further than 1e-6 from every known minimum.
+(a whole Hessian is n of them). `lm` is least squares: residuals and Jacobians are counted, and ours has no option set.
+`*` is not solved: further than 1e-6 from every known minimum.
 
     python examples/bench_minimize.py [METHOD ...]
 """
