@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .language import FUNCTIONS, REDUCTIONS, RuleError, called, operands, scalar
 
@@ -73,6 +73,35 @@ class Pass:
     def lines(self, language: str) -> list[tuple[str, str]]:
         """Return target and expression of each line of the body on one element, in "python" or "c"."""
         return [(scalar(ast.Name(target), language), scalar(expression, language)) for target, expression in self.body]
+
+
+class Line:
+    """One line of a rule, to be run alone: on the host where it touches no array, else on arrays as the kernels do.
+
+    Attributes
+    ----------
+    target : str
+        The name that it assigns.
+    """
+
+    def __init__(self, rule: Rule, target: str, expression: ast.expr) -> None:
+        self.target, self.on_arrays = target, target in rule.touched
+        hoist = _Hoist(rule.touched)
+        value = hoist.visit(deepcopy(expression)) if self.on_arrays else expression
+        self.constants = tuple(hoist.names)
+        self.host = compile("\n".join(hoist.lines), f"<{rule.name}: {target}>", "exec")
+        self.value = compile(ast.unparse(value), f"<{rule.name}: {target}>", "eval")
+        # Numbers of single parameters, such as norms, are computed as the passes do it: as arrays of one place.
+        self.each = rule.each
+
+    def __call__(self, known: dict[str, Any], arrays: dict[str, Callable], cast: Callable) -> Any:
+        """Return the value of the line, given the names known so far and functions on arrays."""
+        space = {name: function.array if self.each else function.host for name, function in FUNCTIONS.items()} | known
+        exec(self.host, space)
+        if not self.on_arrays:
+            return eval(self.value, space)
+        constants = {name: cast(space[name]) for name in self.constants}
+        return eval(self.value, arrays | known | constants)
 
 
 class _Number(ast.NodeTransformer):

@@ -81,6 +81,10 @@ class Rule:
         The numbers that it is given at each step; `t` among them is the count of steps.
     statements : list of (str, ast.expr)
         Target and expression of every line, calls of other rules written out.
+    program : list of (str, ast.expr)
+        The statements with every sum over elements as a line of its own, `total0`, `total1`, ...
+    touched : set of str
+        The names that hold arrays; the others are numbers.
     passes : list of Pass
         What a step runs; the last one writes, those before it sum. Empty for a rule of matrices.
 
@@ -116,16 +120,17 @@ class Rule:
                             f"got ({', '.join(returned)})")
         self.statements = [("g", ast.parse("-g", mode="eval").body)] * maximize + statements
         self.matrix, self.maximize = getattr(function, "matrix", False), maximize
-        program, self.reductions = number_reductions(self.statements)
-        arrays = {*arguments[:2], *returned} if self.matrix else find_arrays(program, self.reductions, returned)
-        self.states = tuple(name for name in returned[1:] if name in arrays)
-        self.memory = tuple(name for name in returned[1:] if name not in arrays)
+        self.program, self.reductions = number_reductions(self.statements)
+        self.touched = ({*arguments[:2], *returned} if self.matrix
+                        else find_arrays(self.program, self.reductions, returned))
+        self.states = tuple(name for name in returned[1:] if name in self.touched)
+        self.memory = tuple(name for name in returned[1:] if name not in self.touched)
         self.arrays = ("p", "g", *self.states)
         self.options = tuple(name for name in arguments if name not in {*self.arrays, *self.memory})
         for name in {*arguments, *(target for target, _ in self.statements)}:
             if name.startswith("_") or name in RESERVED:
                 raise RuleError(f"rule {self.name}: the name {name} is taken in the printed kernels; choose another")
-        self.passes = [] if self.matrix else self._lower(program, arrays)
+        self.passes = [] if self.matrix else self._lower(self.program, self.touched)
 
     def _lower(self, program: list[tuple[str, ast.expr]], arrays: set[str]) -> list[Pass]:
         known = {*self.arrays, *self.options, *self.memory}

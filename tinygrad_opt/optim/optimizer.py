@@ -13,7 +13,7 @@ from ..backend import xp
 from ..rule import Rule
 from ..spelling import spelled
 from ..tensor import Handle, Tensor, enable_grad
-from .plan import MatrixRun, Plan, Run, State, advance, read_rule, tensors, working_dtype
+from .plan import SMALL, MatrixRun, Plan, Run, State, advance, read_rule, tensors, working_dtype
 from .ranges import RANGES, check
 
 NOTHING: dict[str, float] = {}
@@ -96,7 +96,8 @@ class Optimizer:
         self._schedules: list[Scheduled] = []
         self._hooks: dict[str, list[Callable]] = {}
         self._plans: dict[int, Plan] = {}
-        self._warned = False
+        self._warned = self._remembers = False      # whether the numbers before a step are kept for `explain`
+        self._raw: dict[Tensor, Any] = {}           # and the gradients as they were before grad_transforms
         for group in _groups(params, type(self).__name__):
             self.add_param_group(group)
 
@@ -235,6 +236,8 @@ class Optimizer:
                 loss = closure()
         if self.grad_transforms:
             named = self._with_gradient()
+            if self._remembers or sum(p._data.size for _, p in named) <= SMALL:
+                self._raw = {p: p._grad._data.copy() for _, p in named}
             for transform in self.grad_transforms:
                 transform(named, self.step_count + 1)
         self._advance(loss)
@@ -269,6 +272,8 @@ class Optimizer:
                 plan = self._plans[k] = self._plan(k, group, told)
             for run in plan.runs:
                 run.begin(group, told, self._check_options)
+                if self._remembers or plan.small:
+                    run.remember()
             runs += plan.runs
         for spoilt in advance(runs):
             if not self._warned:
@@ -395,10 +400,10 @@ class Optimizer:
         from_torch(self, state_dict, strict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_plans", "_hooks")}
+        return {key: value for key, value in vars(self).items() if key not in ("_plans", "_hooks", "_raw")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _plans={}, _hooks={})
+        vars(self).update(state, _plans={}, _hooks={}, _raw={})
 
     # ---- reading ------------------------------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ from ..rule import Pass, Rule, RuleError
 from ..tensor import Tensor
 
 
+SMALL = 256             # numbers of a group: copying a few times as many costs less than the Python of a step
+
+
 @cache
 def read_rule(function: Callable, maximize: bool) -> Rule:
     """Return a rule, read once for all optimizers that use it."""
@@ -90,6 +93,8 @@ class Plan:
     ----------
     runs : list of Run or MatrixRun
         One for each rule, dtype and count of steps among the parameters that have a gradient.
+    small : bool
+        Whether the numbers before a step are so few that they are remembered for whoever asks afterwards.
     """
 
     def __init__(self, kinds: dict[Rule, list[Tensor]], group: dict[str, Any], told: dict[str, float],
@@ -107,6 +112,7 @@ class Plan:
                 alike.setdefault((p.dtype, state[p]["step"], *(state[p][name] for name in own)), []).append(p)
             self.runs += ([MatrixRun(numbers, params, state, names)] if rule.matrix
                           else [Run(numbers, params, state, names) for params in alike.values()])
+        self.small = sum(p._data.size for p in self.params) <= SMALL
 
     def fits(self, optimizer: Any, k: int, params: list[Tensor]) -> bool:
         """Whether the same arrays of group k are still in the same places, under the same rules."""
@@ -189,6 +195,8 @@ class Run:
         flat = [[s["master"]._data if place == 0 and "master" in s
                  else a if a.flags.c_contiguous and a.dtype == dtype else xp.array(a, dtype, order="C")
                  for place, a in enumerate(arrays)] for arrays, s in zip(held, self.states)]
+        self.flat, self.before = flat, None
+        self.terms = [term for walk in self.rule.passes for term in walk.terms]
         self.loose = [(place, a, copy) for arrays, copies in zip(held, flat)
                       for place, (a, copy) in enumerate(zip(arrays, copies)) if a is not copy]
         rows = [(k, tuple(a.reshape(-1)[start:start + backend.ROW] for a in arrays)) for k, arrays in enumerate(flat)
@@ -218,6 +226,18 @@ class Run:
         except (KeyError, AttributeError):          # an entry of the state is gone, or no Tensor any more
             return False
         return True
+
+    def remember(self) -> None:
+        """Copy the arrays as they are before the step that has begun, for a `Replay`."""
+        self.before = [tuple([a.copy() for a in arrays]) for arrays in self.flat]
+
+    def remembered(self, k: int) -> dict[str, Any]:
+        """Return what the last step of parameter k started from, and was told, by the rule's names."""
+        numbers = dict(zip((*self.rule.options, *self.rule.memory), self.values)) | dict(zip(self.terms, self.found))
+        if self.rule.each:
+            numbers = {name: numpy.atleast_1d(value)[k if numpy.ndim(value) else 0:][:1]
+                       for name, value in numbers.items()}
+        return dict(zip(self.rule.arrays, self.before[k])) | numbers
 
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
         """Take the numbers of the coming step."""
@@ -285,15 +305,36 @@ class MatrixRun:
                  names: dict[str, str]) -> None:
         self.numbers, self.rule, self.params, self.names = numbers, numbers.rule, params, names
         self.states = [state[p] for p in params]
+        self.before: list[tuple] | None = None
 
     def fits(self) -> bool:
         """Whether every parameter has its gradient and its state."""
         return all(p._grad is not None and "step" in s and s.keys() >= {*self.names.values()}
                    for p, s in zip(self.params, self.states))
 
+    def remember(self) -> None:
+        """Copy what is given to the rule before the step that has begun, for a `Replay`."""
+        self.before = [{name: _copied(value) for name, value in self._given(p, s, s["step"] + 1).items()}
+                       for p, s in zip(self.params, self.states)]
+
+    def remembered(self, k: int) -> dict[str, Any]:
+        """Return what the last step of parameter k started from, and was told, by the rule's names."""
+        return self.before[k]
+
+    def _given(self, p: Tensor, s: dict[str, Any], t: int) -> dict[str, Any]:
+        """Return what the rule is given for its step t."""
+        given = {"p": s["master"]._data if "master" in s else p._data,
+                 "g": p._grad._data.astype(working_dtype(p), copy=False)}
+        given |= dict(zip(self.rule.options, self.numbers.at(t)))
+        return given | {letter: _arrays(s[name]) for letter, name in self.names.items()}
+
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
         """Take the numbers of the coming step."""
         self.numbers.read(group, told, check)
+        for p, s in zip(self.params, self.states):
+            if "master" in s:                       # it keeps what its rounded copy has not, unless that was written to
+                master = s["master"]._data
+                xp.copyto(master, p._data.astype(master.dtype), where=master.astype(p.dtype) != p._data)
 
     def step(self) -> Tensor | None:
         """Update the parameters in place; return the first that has become NaN."""
@@ -309,12 +350,11 @@ class MatrixRun:
         s["step"] += 1
         if not p._data.size:                        # means of nothing would spoil the state
             return
-        g, master = p._grad._data.astype(working_dtype(p), copy=False), s.get("master")
-        if master is not None:
-            xp.copyto(master._data, p._data.astype(g.dtype), where=master._data.astype(p.dtype) != p._data)
-        given = dict(zip(self.rule.options, self.numbers.at(s["step"])))
-        given |= {letter: _arrays(s[name]) for letter, name in self.names.items()}
-        new = self.rule.function((p if master is None else master)._data, -g if self.rule.maximize else g, **given)
+        master = s.get("master")
+        given = self._given(p, s, s["step"])
+        if self.rule.maximize:
+            given["g"] = -given["g"]
+        new = self.rule.function(**given)
         new, *kept = new if isinstance(new, tuple) else (new,)
         if master is not None:
             master._data[...] = new
@@ -333,6 +373,11 @@ def working_dtype(p: Tensor) -> Any:
 def _arrays(value: Any) -> Any:
     """Return state as a rule of matrices takes it."""
     return [_arrays(part) for part in value] if isinstance(value, (list, tuple)) else getattr(value, "_data", value)
+
+
+def _copied(value: Any) -> Any:
+    """Return what a rule of matrices is given, in memory of its own."""
+    return [_copied(part) for part in value] if isinstance(value, list) else getattr(value, "copy", lambda: value)()
 
 
 def tensors(value: Any) -> Any:

@@ -31,9 +31,9 @@ class Wrapper(Optimizer):
 
     ranges: ClassVar[dict[str, Range]] = {}
 
-    param_groups, state, defaults, lr, step_count, skipped, grad_transforms, read_once, _hooks = map(
+    param_groups, state, defaults, lr, step_count, skipped, grad_transforms, read_once, _hooks, _remembers = map(
         _of_the_wrapped, ("param_groups", "state", "defaults", "lr", "step_count", "skipped", "grad_transforms",
-                          "read_once", "_hooks"))
+                          "read_once", "_hooks", "_remembers"))
 
     def __init__(self, optimizer: Optimizer, **own: Any) -> None:
         if not isinstance(optimizer, Optimizer):
