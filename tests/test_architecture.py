@@ -79,7 +79,7 @@ MODULES = {"tinygrad_opt.optim.swa_utils": {"nn"}, "tinygrad_opt.optim.multi": {
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if floor_name(name) == "optim"])
 def test_optimizers_see_arrays_and_rules_never_the_tape(name):
-    allowed = {"optim", "rule", "language", "spelling", "backend", "tensor", "random", "gradients"}
+    allowed = {"optim", "rule", "lowering", "language", "spelling", "backend", "tensor", "random", "gradients"}
     if name.startswith("tinygrad_opt.optim.second_order"):              # curvature comes from the tape
         allowed |= {"autograd", "ops", "nn", "creation"}
     assert {floor_name(other) for other in INSIDE[name]} <= allowed | MODULES.get(name, set())

@@ -45,7 +45,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         create("rmspropp", [])
     with pytest.raises(ValueError, match="the nearest are "):
         create("?", [])
-    with pytest.raises(TypeError, match="the name of an optimizer is a string, got type"):
+    with pytest.raises(TypeError, match="a name is a string, that of one optimizer here; got type"):
         create(optim.Adam, [])
 
 

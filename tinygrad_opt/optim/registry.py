@@ -19,7 +19,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def find(name: str, names: Iterable[str], what: str = "optimizer") -> str:
+def find(name: str, names: Iterable[str], what: str = "optimizer", see: str = "tg.optim.list_optimizers()") -> str:
     """Return the one of `names` that is meant, whatever its case and punctuation.
 
     Raises
@@ -36,12 +36,12 @@ def find(name: str, names: Iterable[str], what: str = "optimizer") -> str:
     'Adagrad'
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of an {what} is a string, got {type(name).__name__}")
+        raise TypeError(f"a name is a string, that of one {what} here; got {type(name).__name__}")
     known = {_plain(each): each for each in names}
     if _plain(name) not in known:
         near = difflib.get_close_matches(_plain(name), known, n=3, cutoff=0)
         raise ValueError(f"there is no {what} named {name!r}; the nearest are "
-                         f"{', '.join(known[each] for each in near)} (see tg.optim.list_optimizers())")
+                         f"{', '.join(known[each] for each in near)} (see {see})")
     return known[_plain(name)]
 
 
