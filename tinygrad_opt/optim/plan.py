@@ -19,7 +19,6 @@ from ..language import REDUCTIONS
 from ..rule import Pass, Rule, RuleError
 from ..tensor import Tensor
 
-
 SMALL = 256             # numbers of a group: copying a few times as many costs less than the Python of a step
 
 
