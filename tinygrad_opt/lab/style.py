@@ -43,7 +43,8 @@ def styled() -> Iterator[None]:
     """Draw inside with the laboratory's fonts, lines and margins; afterwards all is as it was."""
     import matplotlib as mpl
     with mpl.rc_context({
-        "font.size": 10.5, "axes.titlesize": 11.5, "axes.labelcolor": INK, "text.color": INK, "axes.edgecolor": "#888888",
+        "font.size": 10.5, "axes.titlesize": 11.5, "axes.labelcolor": INK, "text.color": INK,
+        "axes.edgecolor": "#888888",
         "xtick.color": "#555555", "ytick.color": "#555555", "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "lines.linewidth": 1.7, "figure.dpi": 110,
         "axes.titlelocation": "left", "savefig.bbox": None, "image.cmap": HEIGHTS, "axes.axisbelow": True,
