@@ -53,7 +53,7 @@ class Objective:
         else:
             raise TypeError("function must be a surface or its name, a function of Tensors, or a model; got "
                             f"{type(function).__name__}")
-        self._now = self._function(0)
+        self._now: Callable[[], Any] | None = None
 
     def _of_model(self, start: Any, data: Any, loss: Any) -> None:
         model = self.function
@@ -95,6 +95,8 @@ class Objective:
 
     def __call__(self) -> Tensor:
         """Return the loss at the parameters as they are, with its graph."""
+        if self._now is None:
+            self.begin(0)
         with np.errstate(all="ignore"), enable_grad():
             return self._checked(self._now())
 
