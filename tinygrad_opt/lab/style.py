@@ -6,8 +6,10 @@ draws opens a `figure` of these.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,5 +56,18 @@ def styled() -> Iterator[None]:
 
 def figure(width: float = 7.0, height: float = 4.5) -> Figure:
     """Return an empty figure, in inches; it needs no display, and a notebook shows it when it is a cell's value."""
-    from matplotlib.figure import Figure as Empty  # and not pyplot, which would choose a window system
-    return Empty(figsize=(width, height), layout="constrained")
+    return _shown_by_itself()(figsize=(width, height), layout="constrained")
+
+
+@cache
+def _shown_by_itself() -> type[Figure]:
+    from matplotlib.figure import Figure  # and not pyplot, which would choose a window system
+
+    class Picture(Figure):
+        """A figure that notebooks show without being told to."""
+
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png")
+            return content.getvalue()
+    return Picture
