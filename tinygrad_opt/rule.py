@@ -39,12 +39,16 @@ sqrt, exp, log, tanh, cbrt, square, sign, abs, isnan, maximum, minimum, power, w
     function.array for function in FUNCTIONS.values())
 
 
-def _reduce(reduction: Reduction) -> Callable[..., Any]:
+def _reduce(name: str, reduction: Reduction) -> Callable[..., Any]:
     """Return a reduction as a function of whole arrays: one parameter is then all there are."""
-    return lambda *arrays: reduction.finish(reduction.term(*arrays).sum())
+    def reduce(*arrays: Any) -> Any:
+        return reduction.finish(reduction.term(*arrays).sum())
+    reduce.__name__ = name
+    reduce.__doc__ = f"Return {reduction.text.format('x', 'y')} of whole arrays."
+    return reduce
 
 
-norm, total, global_norm, global_dot, global_total = map(_reduce, REDUCTIONS.values())
+norm, total, global_norm, global_dot, global_total = (_reduce(*item) for item in REDUCTIONS.items())
 
 __all__ = ["Pass", "Rule", "RuleError", "matrix", "named", *FUNCTIONS, *REDUCTIONS]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..backend import xp
 from ..ops import astype, clone, sum_to
-from ..tensor import Node, Tensor, enable_grad, mode, no_grad
+from ..tensor import Node, Tensor, enable_grad, mode, no_grad, open_tapes, serial
 
 __all__ = ["backward", "grad", "vjp", "jvp", "hvp", "no_grad", "enable_grad"]
 
@@ -154,8 +154,21 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
     if gradient.shape != y.shape:
         raise RuntimeError(f"gradient= must have the shape of the Tensor, {y.shape}; got {gradient.shape}")
     if create_graph:
-        return gradient if isinstance(gradient, Tensor) else Tensor._wrap(gradient)
+        return gradient if isinstance(gradient, Tensor) else Seed.of(y, gradient)
     return gradient._data if isinstance(gradient, Tensor) else gradient
+
+
+class Seed(Tensor):
+    """The cotangent that a recorded backward starts from: by it a drawing tells where a derivative begins."""
+
+    __slots__ = ("began", "differentiated")
+
+    @classmethod
+    def of(cls, y: Tensor, gradient: Any) -> Seed:
+        """Return the cotangent of y: of a call with that number, and before all calls that are still to come."""
+        self = cls._wrap(gradient)
+        self.began, self.differentiated = next(serial), -1 if y._node is None else y._node.serial
+        return self
 
 
 @lru_cache(16)
@@ -179,7 +192,7 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
     late: dict[Tensor, Any] = {}                    # leaves with hooks wait for their whole gradient
     owned: set[Node] = set()                        # cotangents that were summed here: nobody else holds them
     straight = found is None and not create_graph   # whether a VJP may write into the memory of a leaf's last gradient
-    recording = mode.recording
+    recording, watch = mode.recording, mode.watch if open_tapes else None
     if create_graph:                                # arrays are never recorded: an ordinary backward needs no mode
         mode.recording = True
     try:
@@ -188,6 +201,8 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
             g = cotangents.pop(node)
             if node._hooks:
                 g = _hooked(node._hooks, g, create_graph)
+            if watch is not None:
+                watch.reached(node, g)
             if found is not None:
                 if node in found:
                     found[node] = g
@@ -234,6 +249,8 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
             _into_leaf(leaf, _hooked(leaf._hooks, c, create_graph), create_graph)
     finally:
         mode.recording = recording
+        if watch is not None:
+            watch.finished()
 
 
 def _values(node: Node, create_graph: bool) -> tuple[Any, Sequence[Any]]:

@@ -128,7 +128,7 @@ def jacobian(function: Callable, inputs: Tensor | Sequence[Tensor], create_graph
 
     Returns
     -------
-    Tensor, shape (*result.shape, *input.shape), or a tuple of these
+    Tensor, shape result.shape + input.shape, or a tuple of these
         One an input; zeros for an input that is not used. Row by row or column by column, whichever are fewer:
         the cost is that of as many products.
 
@@ -156,7 +156,7 @@ def hessian(function: Callable, inputs: Tensor | Sequence[Tensor], create_graph:
 
     Returns
     -------
-    Tensor, shape (*input.shape, *input.shape), or a tuple of tuples of Tensors
+    Tensor, shape input.shape + input.shape, or a tuple of tuples of Tensors
         For several inputs block [i][j] holds the derivatives with respect to input i, then input j.
 
     Examples

@@ -75,7 +75,7 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
     Returns
     -------
-    Tensor, shape (*input.shape, d)
+    Tensor, shape input.shape + (d,)
 
     Examples
     --------

@@ -77,7 +77,7 @@ class Embedding(Module):
             self.weight.detach()[self.padding_idx] = 0
 
     def forward(self, indices: Any) -> Tensor:
-        """Return the rows of integer indices of any shape: (*indices.shape, embedding_dim)."""
+        """Return the rows of integer indices of any shape: indices.shape + (embedding_dim,)."""
         return embedding(indices, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:

@@ -255,7 +255,7 @@ def embedding(weight: Tensor, indices: Any) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (*indices.shape, ...)
+    Tensor, shape indices.shape + (...,)
 
     Raises
     ------

@@ -40,7 +40,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
 
     Parameters
     ----------
-    input : Tensor, shape (..., *normalized_shape)
+    input : Tensor, shape (...) + normalized_shape
     normalized_shape : int or tuple of int
         The lengths of the last axes.
     weight, bias : Tensor, shape normalized_shape, optional

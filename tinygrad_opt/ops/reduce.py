@@ -138,7 +138,7 @@ def _norm(x, p, axis, keepdims):
 @in_float32
 @axis_or_dim
 def norm(x: Tensor, p: float | str = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Return the p-norm, (sum |x|^p)^(1/p), of all elements as one vector, or along some axes.
+    """Return the p-norm, `(sum |x|^p)^(1/p)`, of all elements as one vector, or along some axes.
 
     Parameters
     ----------

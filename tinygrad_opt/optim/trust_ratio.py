@@ -53,7 +53,7 @@ class LARS(SGD):
         How much of the last direction is kept, at least 0.
     weight_decay : float, default 0
         L2 penalty, at least 0: added to the gradient before it is scaled; its norm counts in the ratio as in the
-        paper, |g| + weight_decay |p|, where optax has |g + weight_decay p|.
+        paper, `|g| + weight_decay |p|`, where optax has `|g + weight_decay p|`.
     dampening : float, default 0
         The gradient enters the momentum times 1 - dampening, but wholly at the first step.
     trust_coefficient : float, default 0.001
