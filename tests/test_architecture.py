@@ -102,7 +102,7 @@ def test_no_import_cycle():
 
 OWNERS = {"numba": {"tinygrad_opt.backend.loops"}, "cupy": {"tinygrad_opt.backend.cupy"},
           "cupyx": {"tinygrad_opt.backend.cupy"}}
-LAZY = {"matplotlib", "tqdm", "safetensors", "torch"}
+LAZY = {"matplotlib", "PIL", "IPython", "tqdm", "safetensors", "torch"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -421,3 +421,14 @@ def test_muon_with_adamw_trains():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_transforms_come_before_all_the_optimizers():
+    a, b = (tg.tensor([3.0], requires_grad=True) for _ in range(2))
+    optimizer = tg.optim.MultiOptimizer([("a", a), ("b", b)], [
+        (lambda name, p: name == "a", lambda named: tg.optim.SGD(named, lr=1.0)),
+        lambda named: tg.optim.SGD(named, lr=0.5)])
+    optimizer.grad_transforms = [tg.optim.ClipValue(1.0)]
+    a.grad, b.grad = tg.tensor([5.0]), tg.tensor([5.0])
+    optimizer.step()
+    assert (a.item(), b.item()) == (2.0, 2.5)

@@ -1,4 +1,4 @@
-"""The expressions of a rule in other languages: scalar Python for Numba, CUDA C, LaTeX, plain text.
+"""The expressions of a rule in other languages: scalar Python for Numba, CUDA C, JavaScript, LaTeX, plain text.
 
 `FUNCTIONS` is the one list of what a rule may call. Each printer walks an expression of Python's own
 syntax tree; parentheses appear where precedence asks for them and nowhere else.
@@ -27,22 +27,25 @@ class Function(NamedTuple):
     array: Callable[..., Any]     # on arrays and, by NumPy's protocols, on Tensors
     python: str                   # scalar Python for Numba; {0}, {1}, ... are the arguments
     c: str                        # C++ and CUDA
+    javascript: str
     latex: str
 
 
 def _same(name: str, host: Callable[..., Any], latex: str) -> Function:
     """A function that has the same name everywhere."""
-    return Function(host, getattr(numpy, name), f"{name}({{0}})", f"{name}({{0}})", latex)
+    call = f"{name}({{0}})"
+    return Function(host, getattr(numpy, name), call, call, call, latex)
 
 
 def _pair(name: str, latex: str) -> Function:
     array = getattr(numpy, name)
     call = f"{name}({{0}}, {{1}})"
-    return Function(lambda a, b: float(array(a, b)), array, call, call, latex)
+    return Function(lambda a, b: float(array(a, b)), array, call, call, call, latex)
 
 
 # The scalar `sign`, `square`, `maximum` and `minimum` are defined by each backend beside its kernels, because
 # the ready-made ones differ from NumPy: Numba's numpy.where allocates an array per element, CUDA's max drops NaN.
+# Those of JavaScript, and its `power`, are in lab/walk.js.
 FUNCTIONS = {
     "sqrt": _same("sqrt", math.sqrt, r"\sqrt{{{0}}}"),
     "exp": _same("exp", math.exp, r"e^{{{0}}}"),
@@ -51,14 +54,15 @@ FUNCTIONS = {
     "cbrt": _same("cbrt", math.cbrt, r"\sqrt[3]{{{0}}}"),
     "square": _same("square", lambda x: x * x, r"\left({0}\right)^2"),
     "sign": _same("sign", lambda x: float(numpy.sign(x)), r"\operatorname{{sign}}\left({0}\right)"),
-    "abs": Function(abs, numpy.abs, "abs({0})", "fabs({0})", r"\left|{0}\right|"),
-    "isnan": Function(math.isnan, numpy.isnan, "isnan({0})", "isnan({0})",
+    "abs": Function(abs, numpy.abs, "abs({0})", "fabs({0})", "abs({0})", r"\left|{0}\right|"),
+    "isnan": Function(math.isnan, numpy.isnan, "isnan({0})", "isnan({0})", "isNaN({0})",
                       r"\operatorname{{isnan}}\left({0}\right)"),
     "maximum": _pair("maximum", r"\max\left({0}, {1}\right)"),
     "minimum": _pair("minimum", r"\min\left({0}, {1}\right)"),
-    "power": Function(math.pow, numpy.power, "({0}) ** ({1})", "pow({0}, {1})", r"\left({0}\right)^{{{1}}}"),
+    "power": Function(math.pow, numpy.power, "({0}) ** ({1})", "pow({0}, {1})", "power({0}, {1})",
+                      r"\left({0}\right)^{{{1}}}"),
     "where": Function(lambda c, a, b: a if c else b, numpy.where, "({1} if {0} else {2})", "({0} ? {1} : {2})",
-                      r"\left({1}\;\mathrm{{if}}\;{0}\;\mathrm{{else}}\;{2}\right)"),
+                      "({0} ? {1} : {2})", r"\left({1}\;\mathrm{{if}}\;{0}\;\mathrm{{else}}\;{2}\right)"),
 }
 
 class Reduction(NamedTuple):
@@ -119,6 +123,7 @@ _OPERATORS: dict[type, tuple[str, int]] = {
 _SIGNS = {
     "c": {},
     "python": {"!": "not "},
+    "javascript": {},
     "latex": {"<=": r"\leq", ">=": r"\geq", "!=": r"\ne", "==": "=", "&": r"\wedge", "|": r"\vee", "!": r"\neg ",
               "*": r"\,", "@": r"\,", "()": r"\left({}\right)"},
 }
@@ -158,7 +163,10 @@ def _infix(node: ast.expr, walk: Callable[[ast.expr, int], str], outer: int, sig
 
 
 def scalar(node: ast.expr, language: str, outer: int = 0) -> str:
-    """Print an expression on one element, in "python" (for Numba) or "c"."""
+    """Print an expression on one element, in "python" (for Numba), "c" or "javascript".
+
+    The kernels are printed from what `lowering` leaves, calls and operators; JavaScript also from a rule as it stands.
+    """
     match node:
         case ast.Name(id=name):
             return name if name.isascii() else re.sub(r"[^\x00-\x7f]", lambda m: f"u{ord(m[0]):x}", name)
@@ -166,6 +174,14 @@ def scalar(node: ast.expr, language: str, outer: int = 0) -> str:
             known = FUNCTIONS.get(called(node))
             arguments = [scalar(a, language) for a in node.args]
             return getattr(known, language).format(*arguments) if known else f"{called(node)}({', '.join(arguments)})"
+        case ast.Constant(value=bool() | int() | float() as value):
+            return repr(value).lower()
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return scalar(ast.Call(ast.Name("power"), [left, right], []), language)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return scalar(ast.Call(ast.Name("where"), [test, body, orelse], []), language)
+        case _ if operands(node) is None or isinstance(getattr(node, "op", None), ast.MatMult):
+            raise RuleError(f"cannot print `{ast.unparse(node)}` in {language}")
         case _:
             return _infix(node, lambda term, level: scalar(term, language, level), outer, _SIGNS[language])
 

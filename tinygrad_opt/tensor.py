@@ -12,6 +12,7 @@ from __future__ import annotations
 import dis
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import update_wrapper
@@ -34,9 +35,16 @@ class _Mode(threading.local):
 
     recording = True
     keeping = False                                 # whether a backward keeps its graph unless it is told otherwise
+    watch: Any = None                               # who looks on at calls and at backward, for the Tapes that are open
+
+    def __init__(self) -> None:
+        # Of the latest gradients that were recorded themselves: between which numbers their calls lie, and the number
+        # of the call that was differentiated. By it a drawing tells derivatives apart.
+        self.derivatives: deque[tuple[int, int, int]] = deque(maxlen=1000)
 
 
 mode = _Mode()
+open_tapes: list[Any] = []                          # of all threads: while there is none, no call asks for `mode.watch`
 
 
 @contextmanager
@@ -395,11 +403,12 @@ class Plan(NamedTuple):
 
 
 class Op:
-    """The gradients of a primitive: `vjp(k)` pulls the cotangent of its result back to argument k."""
+    """A primitive: `forward` on arrays; `vjp(k)` pulls the cotangent of its result back to argument k."""
 
-    def __init__(self, name: str, vjps: tuple[Callable | None, ...], each: Callable | None,
+    def __init__(self, forward: Callable, vjps: tuple[Callable | None, ...], each: Callable | None,
                  common: Callable | None) -> None:
-        self.name, self.vjps, self.each, self.common = name, vjps, each, common
+        self.name, self.forward = forward.__name__.strip("_"), forward
+        self.vjps, self.each, self.common = vjps, each, common
         self.plans: dict[tuple[int, int], Plan | None] = {}
 
     def vjp(self, k: int) -> Callable | None:
@@ -490,10 +499,12 @@ def primitive(*vjps: Callable | None, each: Callable | None = None, common: Call
     tensor(12.)
     """
     def wrap(forward: Callable) -> Callable:
-        record = Op(forward.__name__.strip("_"), vjps, each, common)
+        record = Op(forward, vjps, each, common)
         plans, new = record.plans, Tensor.__new__
 
         def op(*args, **kwargs):
+            if open_tapes and mode.watch is not None:
+                return mode.watch.call(op, args, kwargs)
             tensors, grads, bit, raw = 0, 0, 1, []
             if kwargs:
                 for a in kwargs.values():

@@ -61,8 +61,11 @@ def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = N
     keep = create_graph or mode.keeping if retain_graph is None else retain_graph
     if tensor._node is None:
         _into_leaf(tensor, _hooked(tensor._hooks, seed, create_graph) if tensor._hooks else seed, create_graph)
-    else:
-        _walk([tensor], [seed], None, create_graph, keep)
+        return
+    began, root = next(serial) if create_graph else 0, tensor._node
+    _walk([tensor], [seed], None, create_graph, keep)
+    if create_graph:
+        mode.derivatives.append((began, next(serial), root.serial))
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
@@ -110,7 +113,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     for y, seed in live:
         if y._node is None and y in found:
             found[y] = seed if found[y] is None else found[y] + seed
-    traced = [(y, seed) for y, seed in live if y._node is not None]
+    began, traced = next(serial) if create_graph else 0, [(y, seed) for y, seed in live if y._node is not None]
     if traced:
         _walk([y for y, _ in traced], [seed for _, seed in traced], found, create_graph, keep)
     for x, c in found.items():
@@ -121,7 +124,10 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
         if c is None and not allow_unused:
             raise RuntimeError(f"input {k} of grad() was not used to compute the outputs; "
                                "pass allow_unused=True to get None for it")
-    return tuple(c if c is None else _own(c, create_graph) for c in results)
+    owned = tuple(c if c is None else _own(c, create_graph) for c in results)
+    if create_graph and traced:
+        mode.derivatives.append((began, next(serial), max(y._node.serial for y, _ in traced)))
+    return owned
 
 
 def _tensors(given: Tensor | Sequence[Tensor], name: str) -> list[Tensor]:
@@ -154,21 +160,8 @@ def _seed(y: Tensor, gradient: Any, create_graph: bool) -> Any:
     if gradient.shape != y.shape:
         raise RuntimeError(f"gradient= must have the shape of the Tensor, {y.shape}; got {gradient.shape}")
     if create_graph:
-        return gradient if isinstance(gradient, Tensor) else Seed.of(y, gradient)
+        return gradient if isinstance(gradient, Tensor) else Tensor._wrap(gradient)
     return gradient._data if isinstance(gradient, Tensor) else gradient
-
-
-class Seed(Tensor):
-    """The cotangent that a recorded backward starts from: by it a drawing tells where a derivative begins."""
-
-    __slots__ = ("began", "differentiated")
-
-    @classmethod
-    def of(cls, y: Tensor, gradient: Any) -> Seed:
-        """Return the cotangent of y: of a call with that number, and before all calls that are still to come."""
-        self = cls._wrap(gradient)
-        self.began, self.differentiated = next(serial), -1 if y._node is None else y._node.serial
-        return self
 
 
 @lru_cache(16)

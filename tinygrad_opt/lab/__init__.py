@@ -5,7 +5,27 @@ from importlib import import_module
 # These are read when they are first asked for; each file is one instrument.
 _LATER = {
     **dict.fromkeys(("Trace", "record"), "traces"),
+    **dict.fromkeys(("Graph", "GraphEdge", "GraphNode", "draw_graph"), "graphs"),
+    **dict.fromkeys(("Movement", "explain", "who_moved"), "movement"),
+    "Monitor": "monitors", "TrainingRecord": "training_record", "draw_training": "strips",
+    "LiveCurve": "live", "JsonLines": "logs",
+    **dict.fromkeys(("decision_region", "draw_decision"), "decision"),
+    **dict.fromkeys(("Theory", "analyse"), "theory"),
+    "linear_map": "linear_maps",
+    **dict.fromkeys(("RateMap", "rate_map"), "rate_maps"),
+    **dict.fromkeys(("Interpolation", "Plane", "interpolate", "path_plane", "random_plane"), "landscapes"),
+    **dict.fromkeys(("Fork", "Rewind", "fork"), "forks"),
+    **dict.fromkeys(("RateRange", "lr_find"), "rate_range"),
+    **dict.fromkeys(("draw_schedule", "schedule_values"), "schedules"),
+    **dict.fromkeys(("DIALECTS", "Dialects", "compare_dialects"), "dialects"),
+    **dict.fromkeys(("PostMortem",), "postmortem"),
+    **dict.fromkeys(("Grade", "grade", "list_mutants"), "grader"), "Mutant": "mutants",
+    **dict.fromkeys(("Failure", "failure", "failures"), "gallery"),
+    **dict.fromkeys(("html_page",), "pages"),
     **dict.fromkeys(("SURFACES", "Surface", "surface", "list_surfaces"), "surfaces"),
+    **dict.fromkeys(("draw_contour", "draw_descent", "draw_surface_3d"), "contours"),
+    **dict.fromkeys(("Race", "race"), "races"),
+    **dict.fromkeys(("to_gif",), "animations"),
 }
 __all__ = list(_LATER)
 

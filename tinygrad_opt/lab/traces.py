@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..io import load, save
+from ..optim.attribution import attributions
 from ..optim.optimizer import Optimizer
 from ..optim.registry import optimizer_class
 from ..optim.replay import replays, stepping
@@ -51,6 +52,9 @@ class Trace:
         The learning rate of the first group in each step; NaN where there is none.
     evaluations : (n,) array of int
         Gradients taken by the end of each step; a product with curvature counts as one.
+    shares : dict of dict of (n, ...) arrays
+        Of each parameter what `optim.attribution` makes of each step: `gradient`, `memory`, `decay`, `clipping`,
+        `schedule`, those that ever moved something. Their sum is the step of the rule; rules of matrices have none.
     """
 
     optimizer: str
@@ -64,6 +68,7 @@ class Trace:
     state: dict[str, Arrays] = field(repr=False)
     lr: np.ndarray
     evaluations: np.ndarray
+    shares: dict[str, Arrays] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.lr)
@@ -98,6 +103,8 @@ class Trace:
                     _spread(found, f"{name}.{quantity}", values)
             for key, values in self.state.get(name, {}).items():
                 _spread(found, f"{name}.state.{key}", values)
+            for source, parts in self.shares.get(name, {}).items():
+                _spread(found, f"{name}.share.{source}", parts)
         return found
 
     def to_csv(self, path: str | PathLike) -> Path:
@@ -265,34 +272,39 @@ class Recorder:
         for p, replay in replays(optimizer):
             row.update((("quantities", self.names[p], key), value) for key, value in replay.after.items()
                        if isinstance(value, (float, int, np.ndarray)))
+        for p, parts in attributions(optimizer):
+            row.update((("shares", self.names[p], source), part) for source, part in parts.items())
         return row
 
     def _slopes(self) -> dict[str, np.ndarray]:
         """Return the gradients of the last evaluation, as they were before anything processed them."""
-        found = {}
-        for p, replay in replays(self.optimizer):
-            found[self.names[p]] = replay.before["g"]
+        found = {name: p._grad.numpy().copy() for name, p in self.objective.parameters.items() if p._grad is not None}
+        found.update((self.names[p], replay.before["g"]) for p, replay in replays(self.optimizer))
         for inner in stepping(self.optimizer):
             found.update((self.names[p], Tensor._wrap(g).numpy()) for p, g in inner._raw.items())
         return found
 
     def trace(self) -> Trace:
         """Return the record so far."""
-        rows, kinds = self.rows, {"gradients": {}, "quantities": {}, "state": {}}
+        rows, kinds = self.rows, {"gradients": {}, "quantities": {}, "state": {}, "shares": {}}
         for key in dict.fromkeys(key for row in rows for key in row if isinstance(key, tuple)):
             kind, *place = key
             if kind in kinds:
                 inner = kinds[kind]
                 for part in place[:-1]:
                     inner = inner.setdefault(part, {})
-                inner[place[-1]] = _stacked([row.get(key) for row in rows])
+                values = [row.get(key) for row in rows]
+                if kind != "shares":
+                    inner[place[-1]] = _stacked(values)
+                elif place[-1] == "gradient" or any(value is not None and value.any() for value in values):
+                    inner[place[-1]] = _stacked(values, missing=0.0)
         rule = "" if isinstance(self.optimizer, SecondOrder) else self.optimizer.formula("text")
         return Trace(
             type(self.optimizer).__name__, self.objective.name, self.options, rule,
             {name: np.stack([start, *(row["parameters", name] for row in rows)]) for name, start in self.start.items()},
             np.array([*(row["loss"] for row in rows), self.objective.whole()]), kinds["gradients"],
             kinds["quantities"], kinds["state"], np.array([float(row["lr"]) for row in rows]),
-            np.array([row["evaluations"] for row in rows]))
+            np.array([row["evaluations"] for row in rows]), kinds["shares"])
 
 
 def drive(optimizer: Optimizer, objective: Objective, t: int) -> Any:
@@ -322,11 +334,11 @@ def flat(state: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _stacked(values: list[Any]) -> np.ndarray:
-    """Return the values of all steps as one array, NaN where a step has none."""
+def _stacked(values: list[Any], missing: float = np.nan) -> np.ndarray:
+    """Return the values of all steps as one array, `missing` where a step has none."""
     like = next(value for value in values if value is not None)
-    missing = np.full(np.shape(like), np.nan)
-    return np.stack([missing if value is None or np.shape(value) != np.shape(like) else value for value in values])
+    blank = np.full(np.shape(like), missing)
+    return np.stack([blank if value is None or np.shape(value) != np.shape(like) else value for value in values])
 
 
 def _spread(columns: dict[str, np.ndarray], name: str, values: np.ndarray) -> None:

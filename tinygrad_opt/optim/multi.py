@@ -69,7 +69,7 @@ class MultiOptimizer(Optimizer):
                                  "parameter; its predicate holds for none that is left to it")
         self.optimizers = [factory(share) for (_, factory), share in zip(routes, shares)]
         self.step_count, self.skipped, self.defaults = 0, 0, {}
-        self.grad_transforms, self._schedules, self._hooks = [], [], {}
+        self.grad_transforms, self._schedules, self._hooks, self._remembers, self._raw = [], [], {}, False, {}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ A subclass says its rule and the names of its state; everything else is here.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -274,6 +275,8 @@ class Optimizer:
                 run.begin(group, told, self._check_options)
                 if self._remembers or plan.small:
                     run.remember()
+                else:
+                    run.before = None
             runs += plan.runs
         for spoilt in advance(runs):
             if not self._warned:
@@ -405,6 +408,43 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _plans={}, _hooks={}, _raw={})
 
+    def fork(self, **options: Any) -> Optimizer:
+        """Return a copy that goes on by itself: over copies of the parameters, with the state, without the hooks.
+
+        Parameters
+        ----------
+        **options
+            What is different there, in every group that has such an option.
+
+        Raises
+        ------
+        ValueError
+            When no group has an option, or a value is out of range.
+
+        Examples
+        --------
+        >>> import tinygrad_opt as tg
+        >>> w = tg.tensor([1.0], requires_grad=True)
+        >>> optimizer = tg.optim.SGD([w], lr=0.1)
+        >>> twin = optimizer.fork(lr=0.5)
+        >>> twin.param_groups[0]["params"][0] is w, twin.lr, optimizer.lr
+        (False, 0.5, 0.1)
+        """
+        twin = copy.deepcopy(self)
+        twin._change(options)
+        return twin
+
+    def _change(self, options: dict[str, Any]) -> None:
+        """Give options other values in the groups that have them."""
+        known = list(dict.fromkeys(key for group in self.param_groups for key in group if not key.startswith("param")))
+        if unknown := options.keys() - set(known):
+            raise ValueError(f"{type(self).__name__}: unknown option {', '.join(map(repr, sorted(unknown)))}; "
+                             f"the options are {', '.join(known)}")
+        for group in self.param_groups:
+            new = {key: value for key, value in options.items() if key in group}
+            self._check_options({**group, **new})
+            group.update(new)
+
     # ---- reading ------------------------------------------------------------------------------------------
 
     def formula(self, form: str = "latex", group: int = 0) -> str:
@@ -448,6 +488,45 @@ class Optimizer:
         """
         from .doctor import doctor
         return doctor(self, model, schedulers)
+
+    def explain(self, param: Tensor | str | int, index: int | tuple[int, ...] | None = None) -> Any:
+        """Explain the last step of one number: the rule line by line with its values, and what moved the number.
+
+        Parameters
+        ----------
+        param : Tensor, str or int
+            A parameter, its name, or its number among all.
+        index : int or tuple of int, optional
+            Which of its numbers, a single int counting all of them; by default the one that moved most.
+
+        Returns
+        -------
+        Explanation
+            It prints as text and is a table in a notebook; `.shares`, `.lines` and `.to_dict()` are for programs.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first step, for a parameter that it skipped, and where a group is so large (more than 256
+            numbers) that the step was not remembered. From then on it is.
+        TypeError, ValueError, IndexError
+            When there is no such parameter, or no such number in it.
+
+        Examples
+        --------
+        >>> import tinygrad_opt as tg
+        >>> w = tg.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = tg.optim.SGD([("w", w)], lr=0.1, momentum=0.5)
+        >>> for _ in range(2):
+        ...     optimizer.zero_grad()
+        ...     (w ** 2).sum().backward()
+        ...     optimizer.step()
+        >>> explanation = optimizer.explain("w", 0)             # print it
+        >>> explanation.lines[-1].formula, round(explanation.percent["memory"], 1)
+        ('p ← p − lr·b', 38.5)
+        """
+        from .explain import explain
+        return explain(self, param, index)
 
     def watch(self, model: Any = None, schedulers: Any = ()) -> Any:
         """Return a context that looks at each step inside; its `report()` tells the traps that show over steps."""

@@ -234,8 +234,7 @@ class Run:
         """Return what the last step of parameter k started from, and was told, by the rule's names."""
         numbers = dict(zip((*self.rule.options, *self.rule.memory), self.values)) | dict(zip(self.terms, self.found))
         if self.rule.each:
-            numbers = {name: numpy.atleast_1d(value)[k if numpy.ndim(value) else 0:][:1]
-                       for name, value in numbers.items()}
+            numbers = {name: value[k:k + 1] if numpy.ndim(value) else value for name, value in numbers.items()}
         return dict(zip(self.rule.arrays, self.before[k])) | numbers
 
     def begin(self, group: dict[str, Any], told: dict[str, float], check: Callable[[dict[str, Any]], None]) -> None:
