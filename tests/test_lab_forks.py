@@ -174,5 +174,7 @@ def test_fork_says_what_is_wrong():
         tg.lab.fork(optimizer, model, 1, data=iter([batch]), loss=square)
     with pytest.raises(ValueError, match="not those of the model: 0 of group 0"):
         tg.lab.fork(optimizer, nn.Linear(2, 1), 1, data=batch, loss=square)
+    with pytest.raises(ValueError, match="a function of one Tensor, the optimizer holds 2, 0.0, 1.0;"):
+        tg.lab.fork(optimizer, "rosenbrock", 1)
     with pytest.raises(ValueError, match="unknown option 'betas'; the options are lr, momentum"):
         tg.lab.fork(optimizer, model, 1, data=batch, loss=square, betas=(0, 0))

@@ -34,7 +34,6 @@ def network():
 
 
 def derivative(function, times):
-    y = function
     x = leaf(1.0)
     y = function(x)
     for _ in range(times):
@@ -58,7 +57,7 @@ def chain(count):
 
 PICTURES = {"lesson": lambda: lesson()[0], "network": lambda: network()[1], "crossed": crossed,
             "tanh": lambda: derivative(tg.tanh, 3)[0], "chain": lambda: chain(300), "leaf": lambda: leaf(1.0),
-            "stack": lambda: tg.stack([leaf(float(k)) for k in range(100)]).sum(), "twice": lambda: leaf(2.0) ** 2 * 3.0,
+            "stack": lambda: tg.stack([leaf(float(k)) for k in range(100)]).sum(),
             "square": lambda: (lambda x: x * x)(leaf(2.0)), "constant": lambda: tg.ones(3, 2)}
 
 
@@ -354,10 +353,21 @@ def test_without_values_gradients_or_shapes():
 
 
 @pytest.mark.parametrize("array, text", [(np.int64(3), "3"), (np.array(True), "True"), (np.zeros((0, 3)), "empty"),
-                                         (np.array([np.nan, 1.0]), "[nan, 1]"), (np.full(5, np.inf), "mean inf, norm inf"),
+                                         (np.array([np.nan, 1.0]), "[nan, 1]"),
+                                         (np.full(5, np.inf), "mean inf, norm inf"),
                                          (np.array([1e-30, 123456.0]), "[1e-30, 1.23e+05]")])
 def test_numbers_in_few_letters(array, text):
     assert boxes.numbers(np.asarray(array)) == text
+
+
+def test_where_a_nan_began_is_seen():
+    x = leaf([0.0, 1.0])
+    with np.errstate(all="ignore"):
+        y = (tg.log(x) * x).sum()
+    graph = draw(y, names={"x": x})
+    assert [str(node.value) for node in graph.nodes] == ["[0. 1.]", "[-inf   0.]", "[nan  0.]", "nan"]
+    assert np.array_equal(graph.nodes[0].gradient, [np.nan, 1.0], equal_nan=True)
+    assert "[-inf, 0]" in graph.svg
 
 
 # ---- bad input --------------------------------------------------------------------------------------------

@@ -127,6 +127,9 @@ class Tape:
     def __len__(self) -> int:
         return len(self._noted)
 
+    def __bool__(self) -> bool:
+        return True                                 # also before anything is on it
+
     def backward(self, loss: Tensor) -> dict[Tensor, Tensor]:
         """Accumulate the gradient of a loss in the `.grad` of every leaf that it depends on, and return these.
 

@@ -115,7 +115,7 @@ class Record:
             if call not in known and call not in needed:
                 needed.add(call)
                 waiting += [x.source for x in self.inputs[call]]
-        with np.errstate(all="ignore"):             # the first time has warned
+        with np.errstate(all="ignore"):             # a picture of NaN is wanted, not another warning
             for call in self.calls:
                 if call in needed and all(x.source in known for x in self.inputs[call]) and call.args is not None:
                     raw = list(call.raw)
@@ -133,7 +133,7 @@ class Record:
             elif isinstance(x, Node):
                 wanted[x] = Tensor._wrap(0.0)
                 wanted[x]._node, wanted[x]._requires_grad = x, True
-        with self._without_hooks():
+        with self._without_hooks(), np.errstate(all="ignore"):
             found = grad(self.tensor, [*wanted.values()], retain_graph=True, allow_unused=True)
         return {x: g._data for x, g in zip(wanted, found) if g is not None}
 

@@ -336,6 +336,9 @@ def _copied(optimizer: Optimizer, function: Any, data: Any, loss: Any, seed: int
         named = [(name.replace(" of group ", "."), p) for name, p in optimizer._named()]
         start = {name: p.numpy() for name, p in named} if len(named) > 1 else named[0][1].numpy()
         objective = Objective(function, start, data, loss, seed)
+        if objective.surface is not None and len(named) > 1:
+            raise ValueError(f"fork: a surface is a function of one Tensor, the optimizer holds {len(named)}, "
+                             f"{', '.join(name for name, _ in named)}; pass the model that it trains")
         memo |= {id(p): q for (_, p), q in zip(named, objective.parameters.values())}
     strange = [name for name, p in optimizer._named() if id(p) not in memo]
     if strange:

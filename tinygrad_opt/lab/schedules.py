@@ -87,7 +87,7 @@ def draw_schedule(schedules: Any, steps: int, metric: Any = None) -> Figure:
         fig = figure(7.6, 3.6)
         axes = fig.add_subplot()
         for (name, curve), look in zip(values.items(), looks(values).values()):
-            axes.plot(t, curve, label=name, color=look.color, linestyle=look.linestyle, drawstyle="steps-post",
+            axes.plot(t, curve, label=name, color=look.color, linestyle=look.linestyle,
                       marker=look.marker if steps == 1 else None)
         axes.set(xlabel="step", ylabel=", ".join(sorted(kinds)).replace("lr", "learning rate"))
         axes.set_ylim(min(0.0, axes.get_ylim()[0]) if min(map(np.min, values.values())) < 0 else 0.0)
