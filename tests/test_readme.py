@@ -27,6 +27,6 @@ def test_the_first_block_is_fifteen_lines_and_says_what_it_prints():
     assert "It prints `" in TEXT.split(BLOCKS[0])[1][:40]
 
 
-def test_both_commands_are_single_lines():
+def test_the_commands_are_single_lines():
     commands = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S)
-    assert len(commands) == 2 and all(len(c.strip().splitlines()) == 1 for c in commands)
+    assert len(commands) == 3 and all(len(c.strip().splitlines()) == 1 for c in commands)
