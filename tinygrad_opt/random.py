@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["Generator", "manual_seed", "default_generator"]
@@ -46,13 +49,26 @@ class Generator:
 
 
 _default: list[Generator] = []
+_own = threading.local()                            # of a thread that has a generator of its own
 
 
 def default_generator() -> Generator:
     """Return the generator that is used where none is given."""
+    if hasattr(_own, "generator"):
+        return _own.generator
     if not _default:
         _default.append(Generator())
     return _default[0]
+
+
+@contextmanager
+def own_generator(seed: int | None) -> Iterator[Generator]:
+    """Give this thread a default generator of its own inside: other threads do not take from it."""
+    _own.generator = Generator(seed)
+    try:
+        yield _own.generator
+    finally:
+        del _own.generator
 
 
 def manual_seed(seed: int) -> Generator:
