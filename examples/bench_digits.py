@@ -106,7 +106,7 @@ OURS = [sys.executable, "-m", "tinygrad_opt", "train", "digits"]
 
 def torch_command(script):
     """The torch script with our command's data and defaults."""
-    from tinygrad_opt.cli import EPOCHS
+    from tinygrad_opt.cli.training import EPOCHS
     from tinygrad_opt.train import Settings
 
     Path(script).write_text(TORCH_SCRIPT)

@@ -150,7 +150,7 @@ class Rule:
         return [Pass(self, k, k == last, program, levels, arrays) for k in range(last + 1)]
 
     def _check(self, expression: ast.expr, known: set[str]) -> None:
-        functions = FUNCTIONS.keys() | REDUCTIONS.keys()
+        functions = [*FUNCTIONS, *REDUCTIONS]
         for node in ast.walk(expression):
             if isinstance(node, ast.Call) and called(node) not in functions:
                 raise RuleError(f"rule {self.name}: cannot read `{ast.unparse(node)}`; a rule may call "

@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
             command.set_defaults(parser=command)
             import_module(f".{module}", __name__).add_options(command)
     try:
-        given = parser.parse_args(arguments)
+        given, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         status = given.run(given)
         sys.stdout.flush()
         return status

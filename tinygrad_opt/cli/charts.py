@@ -9,7 +9,7 @@ SHADES = " ·░▒▓█"
 
 
 def curve(values: np.ndarray, columns: int, rows: int) -> list[str]:
-    """Return a curve as lines of text, the highest value at the top; what is not finite leaves a gap.
+    """Return a curve as lines of text, the highest value at the top; what is not finite is a gap.
 
     Parameters
     ----------
@@ -21,16 +21,17 @@ def curve(values: np.ndarray, columns: int, rows: int) -> list[str]:
     --------
     >>> from tinygrad_opt.cli.charts import curve
     >>> curve([0, 1, 2, 3, 4, 3, 2, 1], columns=8, rows=1)
-    ['▁▃▄▆█▆▄▃']
+    ['▁▃▅▆█▆▅▃']
     """
     values = np.asarray(values, dtype="float64")
-    values = values[np.linspace(0, len(values) - 1, columns).round().astype(int)]
+    with np.errstate(invalid="ignore"):
+        values = np.interp(np.linspace(0, len(values) - 1, columns), np.arange(len(values)), values)
     eighths = 1 + np.round(_scaled(values) * (8 * rows - 1))
     eighths = np.where(np.isfinite(values), eighths, 0).astype(int)
     return ["".join(STEPS[k] for k in np.clip(eighths - 8 * row, 0, 8)) for row in reversed(range(rows))]
 
 
-def shaded(heights: np.ndarray, columns: int) -> list[str]:
+def shaded(heights: np.ndarray, columns: int, marks: dict[tuple[int, int], str] | None = None) -> list[str]:
     """Return heights as lines of text, the darker the lower; rows grow upwards, and a value is two letters wide.
 
     Parameters
@@ -39,6 +40,8 @@ def shaded(heights: np.ndarray, columns: int) -> list[str]:
         A row for each y.
     columns : int
         How many letters a line may have; rows and columns are left out where there are more.
+    marks : dict of (int, int) to str, optional
+        Two letters to put at a row and a column.
 
     Examples
     --------
@@ -52,7 +55,10 @@ def shaded(heights: np.ndarray, columns: int) -> list[str]:
     finite = np.isfinite(heights)
     depth = 1 - _scaled(_ranks(heights))
     shades = np.where(finite, np.round(depth * (len(SHADES) - 1)), 0).astype(int)
-    return ["".join(2 * SHADES[k] for k in row) for row in shades[::-1]]
+    cells = [[2 * SHADES[k] for k in row] for row in shades]
+    for (row, column), mark in (marks or {}).items():
+        cells[row // apart][column // apart] = mark
+    return ["".join(row) for row in reversed(cells)]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

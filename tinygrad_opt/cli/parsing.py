@@ -15,33 +15,52 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 PICTURES = (".png", ".svg", ".pdf")
+WIDTH = 79                                          # of a line that is printed
 LIST = "tinygrad-opt race --list"                   # where the names are
 Named = tuple[str, dict[str, Any]]
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 16                # at least, so that names of commands have room beside their help
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help tells defaults, and whose errors are one line that names the command."""
+    """A parser whose help tells defaults, and whose errors are one line, which names the command, and status 2."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2 and one line."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+        """End, and send the user to the help."""
+        self.refuse(f"{message} (see {self.prog} --help)")
+
+    def refuse(self, message: str) -> NoReturn:
+        """End; the message says all."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
     @contextmanager
     def refusing(self, prefix: str = "") -> Iterator[None]:
-        """End likewise where the library refuses what it is given inside of a `with` block."""
+        """End where the library refuses what it is given inside of a `with` block."""
         try:
             yield
         except (ValueError, TypeError, IndexError, RuntimeError, OSError) as error:
-            self.error(f"{prefix}{error}")
+            self.refuse(f"{prefix}{error}")
+
+
+@contextmanager
+def busy(words: str) -> Iterator[None]:
+    """Show words in a terminal while a `with` block works."""
+    from tqdm import tqdm
+    with tqdm(bar_format=words, leave=False, disable=None):
+        yield
 
 
 # ---- kinds of values ------------------------------------------------------------------------------------------------
@@ -64,9 +83,10 @@ def positive(text: str) -> float:
     return _finite(text, "a positive number, such as 0.01", 0.0)
 
 
-def numbers(text: str) -> list[float]:
+def numbers(text: str) -> np.ndarray:
     """Read numbers with commas between."""
-    return [_finite(part, "finite numbers with commas between, such as 1.0,-2.0") for part in text.split(",")]
+    return np.array([_finite(part, "finite numbers with commas between, such as 1.0,-2.0")
+                     for part in text.split(",")])
 
 
 def _finite(text: str, what: str, above: float = -math.inf) -> float:
@@ -155,7 +175,7 @@ def _file(endings: tuple[str, ...], text: str) -> Path:
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder, not a file")
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} for {path.name}; make it first")
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to write {path.name} in; make it first")
     try:
         (path.open("r+b") if path.exists() else tempfile.TemporaryFile(dir=path.parent)).close()
     except OSError as error:

@@ -122,8 +122,8 @@ def _begin(given: argparse.Namespace, train: Any, test: Any) -> tuple[Any, Path]
         given.parser.error(f"--epochs must be at least 1, got {given.epochs}")
     with given.parser.refusing():
         settings = Settings(**wanted)
-    if not given.resume:
-        return Run(settings, train, test), _new_folder(given)
+        if not given.resume:
+            return Run(settings, train, test), _new_folder(given)
     if given.out is None:
         given.parser.error("--resume needs --out, the folder of the run to continue")
     run = open_run(given.parser, "--resume", given.out, train, test)

@@ -23,6 +23,7 @@ _LATER = {
     **dict.fromkeys(("Failure", "failure", "failures"), "gallery"),
     **dict.fromkeys(("html_page",), "pages"),
     **dict.fromkeys(("SURFACES", "Surface", "surface", "list_surfaces"), "surfaces"),
+    "draw_curves": "curves",
     **dict.fromkeys(("draw_contour", "draw_descent", "draw_surface_3d"), "contours"),
     **dict.fromkeys(("Race", "race"), "races"),
     **dict.fromkeys(("to_gif",), "animations"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,11 @@ def from_rule(**defaults: float) -> Callable[[Callable], type[Optimizer]]:
             if unknown:
                 raise TypeError(f"{rule.__name__} has no option {', '.join(unknown)}; it has {', '.join(defaults)}")
             Optimizer.__init__(self, params, {**defaults, **options, "maximize": maximize})
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        taken = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", "params")]
+        taken += [inspect.Parameter(name, keyword, default=value) for name, value in defaults.items()]
+        __init__.__signature__ = inspect.Signature(                                      # type: ignore[attr-defined]
+            [*taken, inspect.Parameter("maximize", keyword, default=False)])
         return type(rule.__name__, (Optimizer,), {"rule": rule, "__init__": __init__, "__doc__": rule.__doc__,
                                                   "__module__": rule.__module__})
     return make

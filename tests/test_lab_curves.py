@@ -1,0 +1,29 @@
+"""Named curves: what is drawn is what was given."""
+
+import numpy as np
+import pytest
+
+from tinygrad_opt.lab import draw_curves
+
+
+def test_lines_hold_what_was_given():
+    figure = draw_curves({"a": [3.0, 2.0], "b": ([0.1, 1.0, 10.0], [1, 2, 3])}, "t", first=1, xscale="log", ylabel="loss")
+    (a, b), axes = figure.axes[0].lines, figure.axes[0]
+    assert a.get_xdata().tolist() == [1, 2] and a.get_ydata().tolist() == [3, 2]
+    assert b.get_xdata().tolist() == [0.1, 1, 10] and axes.get_xscale() == "log" and axes.get_title("left") == "t"
+    assert (a.get_color(), a.get_linestyle(), a.get_marker()) != (b.get_color(), b.get_linestyle(), b.get_marker())
+
+
+def test_gaps_stay_gaps():
+    line, = draw_curves({"a": [1.0, np.nan, 2.0]}).axes[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), [1, np.nan, 2])
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: draw_curves({}), "map names"), (lambda: draw_curves([1, 2]), "map names"),
+    (lambda: draw_curves({"a": [[1, 2]]}), "row of numbers"), (lambda: draw_curves({"a": []}), "row of numbers"),
+    (lambda: draw_curves({"a": ([1, 2, 3], [1, 2])}), "as many places"),
+    (lambda: draw_curves({"a": [1]}, yscale="logarithmic"), "yscale must be")])
+def test_bad_input(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()

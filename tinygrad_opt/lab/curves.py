@@ -1,0 +1,69 @@
+"""Curves: named numbers against the step, told apart by colour, line and marker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import figure, looks, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_curves(curves: Mapping[str, Any], title: str = "", *, xlabel: str = "step", ylabel: str = "",
+                xscale: str = "linear", yscale: str = "linear", first: int = 0) -> Figure:
+    """Draw curves by their names.
+
+    Parameters
+    ----------
+    curves : mapping of str to (n,) array_like, or to a pair of these
+        The heights at each step, or places and heights.
+    title, xlabel, ylabel : str, optional
+    xscale, yscale : {"linear", "log", "symlog"}, default "linear"
+    first : int, default 0
+        The number of the first step, where no places are given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        When there is no curve, one is not a row of numbers, or a scale is unknown.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> figure = tg.lab.draw_curves({"slow": [4, 3, 2], "fast": [4, 1, 0]}, "two ways down", ylabel="loss")
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['slow', 'fast']
+    """
+    if not isinstance(curves, Mapping) or not curves:
+        raise TypeError(f"curves must map names to rows of numbers, such as {{'Adam': trace.loss}}; got {curves!r}")
+    for name, scale in (("xscale", xscale), ("yscale", yscale)):
+        if scale not in ("linear", "log", "symlog"):
+            raise ValueError(f"{name} must be linear, log or symlog; got {scale!r}")
+    points = {name: _points(name, curve, first) for name, curve in curves.items()}
+    with styled():
+        fig = figure(7.4, 3.4)
+        axes = fig.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+        for k, ((name, (x, y)), look) in enumerate(zip(points.items(), looks(points).values())):
+            every = max(1, len(x) // 8)
+            axes.plot(x, y, label=name, color=look.color, linestyle=look.linestyle, marker=look.marker, markersize=4.5,
+                      markevery=(k % every, every))
+        fig.legend(loc="outside right center")
+    return fig
+
+
+def _points(name: str, curve: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
+    x, y = curve if isinstance(curve, tuple) and len(curve) == 2 and np.ndim(curve[0]) else (None, curve)
+    y = np.asarray(y, dtype="float64")
+    x = np.arange(first, first + y.size) if x is None else np.asarray(x, dtype="float64")
+    if y.ndim != 1 or not y.size or x.shape != y.shape:
+        raise ValueError(f"curve {name!r} must be a row of numbers, with as many places as heights; got shapes "
+                         f"{x.shape} and {y.shape}")
+    return x, y
