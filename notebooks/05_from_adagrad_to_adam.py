@@ -37,19 +37,6 @@ from tinygrad_opt.rule import sqrt
 
 tg.manual_seed(0)
 
-
-def draw(curves, title, **labels):
-    """Draw some curves by their names, against the number of the step from 1."""
-    with styled():
-        fig = figure(7.4, 3.2)
-        axes = fig.add_subplot()
-        for (name, curve), look in zip(curves.items(), looks(curves).values()):
-            axes.plot(np.arange(1, len(curve) + 1), curve, label=name, color=look.color, linestyle=look.linestyle)
-        axes.set(title=title, **({"xlabel": "step"} | labels))
-        fig.legend(loc="outside right center")
-    return fig
-
-
 tg.backend.name
 
 # %% [markdown]
@@ -136,8 +123,8 @@ tg.lab.draw_contour("ravine", {"SGD, lr 2/101": sgd, "Adagrad, lr 0.5": library}
 # %%
 flat, steep = library.rates["w"].T
 print(f"the rate of x is {flat[0] / steep[0]:.0f} times that of y at first, {flat[-1] / steep[-1]:.0f} times later")
-draw({"x, flat": flat, "y, steep": steep, "SGD, both": sgd.rates["w"][:, 0]},
-     "Adagrad gives each coordinate its own rate", yscale="log", ylabel="effective rate")
+tg.lab.draw_curves({"x, flat": flat, "y, steep": steep, "SGD, both": sgd.rates["w"][:, 0]},
+                   "Adagrad gives each coordinate its own rate", yscale="log", ylabel="effective rate", first=1)
 
 # %% [markdown]
 # The steep coordinate has a smaller rate than SGD allowed it, the flat one a far larger one.
@@ -183,8 +170,9 @@ print(f"you said {guess}; it is {first:.2f} times lr, and 1 / sqrt(1 - 0.99) = {
 for rho in (0.9, 0.999):
     trace = tg.lab.record("rmsprop", slope, 1, [0.0], lr=1.0, alpha=rho)
     print(f"rho {rho}: the first step is {abs(trace.updates['w'][0, 0]):.2f} times lr")
-draw({trace.optimizer: trace.rates["w"][:, 0] for trace in on_slope.values()}, "the same gradient, 500 times",
-     xscale="log", yscale="log", ylabel="length of the step / lr")
+tg.lab.draw_curves({trace.optimizer: trace.rates["w"][:, 0] for trace in on_slope.values()},
+                   "the same gradient, 500 times",
+                   xscale="log", yscale="log", ylabel="length of the step / lr", first=1)
 
 # %% [markdown]
 # **Ten times the learning rate.** The mean began at 0, so after one step it holds only a hundredth of $g^2$:
@@ -212,8 +200,9 @@ runners = {"adagrad": ("adagrad", {}), "rmsprop, rho 0.9": ("rmsprop", dict(alph
 down = {label: tg.lab.record(name, cliff, 900, [10.0], lr=0.1, **options) for label, (name, options) in runners.items()}
 for label, rho in (("rmsprop, rho 0.9", 0.9), ("rmsprop, rho 0.99", 0.99), ("adam, beta2 0.999", 0.999)):
     print(f"{label}: forgotten after {np.log((1 - rho) * 1e6) / np.log(1 / rho):.0f} steps")
-draw({label: trace.path[1:, 0] for label, trace in down.items()}, "after one gradient of 1000, the slope is 1",
-     ylabel="w")
+tg.lab.draw_curves({label: trace.path[1:, 0] for label, trace in down.items()},
+                   "after one gradient of 1000, the slope is 1",
+                   ylabel="w", first=1)
 
 # %% [markdown]
 # Adagrad carries the 1000 for good: its steps are lr / 1000 from then on. RMSprop forgets, but late. The large square
@@ -314,8 +303,9 @@ lengths = {cls.__name__: tg.lab.record(cls, slope, 300, [0.0]).rates["w"][:, 0] 
 for name, length in lengths.items():
     print(f"{name:17} you said {guess[name]:5}, the first step is {length[0]:6.2f};"
           f" the longest is number {length.argmax() + 1} with {length.max():.2f}")
-draw({name.replace("_", " "): length for name, length in lengths.items()}, "Adam with and without its corrections",
-     xscale="log", yscale="log", ylabel="length of the step / lr")
+tg.lab.draw_curves({name.replace("_", " "): length for name, length in lengths.items()},
+                   "Adam with and without its corrections",
+                   xscale="log", yscale="log", ylabel="length of the step / lr", first=1)
 
 # %% [markdown]
 # - Without the correction of $v$ the first step is 31.6 times lr: RMSprop's trouble, worse, because $\beta_2$ is
@@ -421,7 +411,8 @@ guess = -1.0                                    # yours?
 reddi = {"Adam": tg.lab.record("adam", "reddi", 300, lr=0.02, betas=(0, 0.1)),
          "AMSGrad": tg.lab.record("adam", "reddi", 300, lr=0.02, betas=(0, 0.1), amsgrad=True),
          "Adam, betas (0, 0.999)": tg.lab.record("adam", "reddi", 300, lr=0.02, betas=(0, 0.999))}
-draw({label: trace.path[1:, 0] for label, trace in reddi.items()}, "the minimum is at -1", ylabel="w")
+tg.lab.draw_curves({label: trace.path[1:, 0] for label, trace in reddi.items()},
+                   "the minimum is at -1", ylabel="w", first=1)
 
 # %% [markdown]
 # At $+1$, **the worst point there is**. Why? Look at three steps, one round of the problem:

@@ -33,23 +33,9 @@ from itertools import cycle
 import numpy as np
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab.style import figure, looks, styled
 from tinygrad_opt.rule import sqrt
 
 tg.manual_seed(0)
-
-
-def draw(curves, title, **labels):
-    """Draw some curves by their names, a value for each point of a run."""
-    with styled():
-        fig = figure(7.4, 3.2)
-        axes = fig.add_subplot()
-        for (name, curve), look in zip(curves.items(), looks(curves).values()):
-            axes.plot(curve, label=name, color=look.color, linestyle=look.linestyle)
-        axes.set(title=title, **({"xlabel": "step"} | labels))
-        fig.legend(loc="outside right center")
-    return fig
-
 
 tg.backend.name
 
@@ -163,9 +149,11 @@ noisy = {name: tg.lab.record(name, flips(sizes), 1000, np.ones(3), lr=0.01, weig
 left = {name: trace.path[-1] for name, trace in noisy.items()}
 print("you said", guess)
 print("L2 in Adam leaves", [f"{x:.5f}" for x in left["adam"]], "| AdamW", [f"{x:.5f}" for x in left["adamw"]])
-draw({f"L2 in Adam, gradients of {size:g}": abs(path) for size, path in zip(sizes, noisy["adam"].path.T)}
-     | {"AdamW, all three": noisy["adamw"].path[:, 0]}, "what is left of a weight of 1", yscale="log", ylabel="|w|",
-     ylim=(3e-4, 1.5))
+tg.lab.draw_curves({f"L2 in Adam, gradients of {size:g}": abs(path)
+                    for size, path in zip(sizes, noisy["adam"].path.T)}
+                   | {"AdamW, all three": noisy["adamw"].path[:, 0]}, "what is left of a weight of 1",
+                   yscale="log", ylabel="|w|",
+                   ylim=(3e-4, 1.5))
 
 # %% [markdown]
 # L2 is upside down: the weight with *small* gradients is gone after 200 steps, and the one with *large* gradients is
@@ -298,8 +286,9 @@ def rms(points):
 norms = {f"start {start}": rms(tg.lab.record("adamw", only_noise, 600, np.full(200, start), lr=0.01,
                                              weight_decay=0.5).path) for start in guess}
 print("you said", guess, "and they are", [f"{curve[-1]:.3f}" for curve in norms.values()])
-draw(norms | {"sqrt(lr / 2λ)": np.full(601, np.sqrt(0.01 / (2 * 0.5)))}, "AdamW on pure noise", yscale="log",
-     ylabel="rms of the weights")
+tg.lab.draw_curves(norms | {"sqrt(lr / 2λ)": np.full(601, np.sqrt(0.01 / (2 * 0.5)))},
+                   "AdamW on pure noise", yscale="log",
+                   ylabel="rms of the weights")
 
 # %% [markdown]
 # Both come to about 0.1 and stay there: **with decay, the norm of a noisy layer says nothing about the data.** It is
@@ -342,7 +331,8 @@ real = {f"{scale} times the start": train_norms(scale) for scale in (0.2, 5)}
 print(f"five times the weights change the outputs by at most {same:.5f}")
 print(f"you said {guess}; they are", [f"{curve[-100:].mean():.4f}" for curve in real.values()])
 balance = np.full(len(real["5 times the start"]), np.sqrt(0.005 / 2))
-draw(real | {"sqrt(lr / 2λ)": balance}, "a layer before a norm, on digits", ylabel="rms of the weights", yscale="log")
+tg.lab.draw_curves(real | {"sqrt(lr / 2λ)": balance}, "a layer before a norm, on digits",
+                   ylabel="rms of the weights", yscale="log")
 
 # %% [markdown]
 # Both come near $\sqrt{0.005 / 2} = 0.05$, from a formula without any data in it. For such a layer decay is no

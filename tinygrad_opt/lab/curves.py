@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def draw_curves(curves: Mapping[str, Any], title: str = "", *, xlabel: str = "step", ylabel: str = "",
-                xscale: str = "linear", yscale: str = "linear", first: int = 0) -> Figure:
+                xscale: str = "linear", yscale: str = "linear", ylim: tuple[float, float] | None = None,
+                first: int = 0) -> Figure:
     """Draw curves by their names.
 
     Parameters
@@ -23,6 +24,8 @@ def draw_curves(curves: Mapping[str, Any], title: str = "", *, xlabel: str = "st
         The heights at each step, or places and heights.
     title, xlabel, ylabel : str, optional
     xscale, yscale : {"linear", "log", "symlog"}, default "linear"
+    ylim : (float, float), optional
+        The lowest and the highest place that is shown.
     first : int, default 0
         The number of the first step, where no places are given.
 
@@ -55,6 +58,7 @@ def draw_curves(curves: Mapping[str, Any], title: str = "", *, xlabel: str = "st
             every = max(1, len(x) // 8)
             axes.plot(x, y, label=name, color=look.color, linestyle=look.linestyle, marker=look.marker, markersize=4.5,
                       markevery=(k % every, every))
+        axes.set_ylim(ylim)
         fig.legend(loc="outside right center")
     return fig
 
