@@ -21,8 +21,8 @@ release, copyright = version, "The tinygrad_opt authors, MIT licence"
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "myst_nb",
               "sphinx_design", "sphinx_copybutton", "sphinx_gallery.gen_gallery", "reference"]
-exclude_patterns = ["_build", "_ext", "jupyter_execute", "gallery/*.ipynb", "gallery/*.py", "gallery/sg_execution_times.rst",
-                    "sg_execution_times.rst"]
+exclude_patterns = ["_build", "_ext", "jupyter_execute", "gallery/*.ipynb", "gallery/*.py",
+                    "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
 default_role = "code"                                           # a single backtick is code, as in the docstrings
 suppress_warnings = ["config.cache"]
 

@@ -20,7 +20,7 @@ for label, tried in race.tried.items():
     print(f"{label:<18} {len(good):2} of {len(tried)} rates come below 1")
 
 # %%
-# ``race.to_html("race.html")`` writes a page to scrub through, with the numbers of each step and a new start at a click;
-# ``race.to_gif("race.gif")`` a moving picture. On a surface with traps the start decides more than the method does.
+# ``race.to_html("race.html")`` writes a page to scrub through, with the numbers of each step and a new start at a
+# click; ``race.to_gif("race.gif")`` a moving picture. On a surface with traps the start decides more than the method.
 
 figure = tg.lab.race(["sgd", "adam", "rmsprop"], "himmelblau", steps=60, start=[-0.27, -0.9]).draw()

@@ -34,7 +34,7 @@ import numpy as np
 from IPython.display import Math
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab.javascript import rule_program
+from tinygrad_opt.lab.racing.javascript import rule_program
 from tinygrad_opt.rule import Rule, RuleError, abs, global_norm, maximum, minimum, norm, sign, sqrt
 
 tg.manual_seed(0)

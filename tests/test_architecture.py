@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 # Each may import what stands before it; optim, data and io, and ops and creation, do not know of each other.
 FLOORS = [{"language", "spelling"}, {"lowering"}, {"rule"}, {"backend"}, {"tensor"}, {"random", "precision"},
           {"gradients"}, {"ops", "creation"}, {"autograd"}, {"gradcheck", "nn", "tape"}, {"optim", "amp", "data", "io"},
-          {"lab"}, {"train", "distributed"}, {"cli"}, {"__main__"}]
+          {"lab"}, {"train", "distributed", "tune", "sklearn"}, {"cli"}, {"__main__"}]
 FLOOR = {name: k for k, floor in enumerate(FLOORS) for name in floor}
 
 
@@ -101,8 +101,8 @@ def test_no_import_cycle():
 
 
 OWNERS = {"numba": {"tinygrad_opt.backend.loops"}, "cupy": {"tinygrad_opt.backend.cupy"},
-          "cupyx": {"tinygrad_opt.backend.cupy"}}
-LAZY = {"matplotlib", "PIL", "IPython", "tqdm", "safetensors", "torch", "mpi4py"}
+          "cupyx": {"tinygrad_opt.backend.cupy"}, "sklearn": {"tinygrad_opt.sklearn"}}
+LAZY = {"matplotlib", "PIL", "IPython", "tqdm", "safetensors", "torch", "mpi4py", "optuna"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

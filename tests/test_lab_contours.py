@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinygrad_opt import lab, optim
-from tinygrad_opt.lab.animations import draw_frames, moments
-from tinygrad_opt.lab.contours import Scene, by_label, heights_at
+from tinygrad_opt.lab.racing.animations import draw_frames, moments
+from tinygrad_opt.lab.racing.contours import Scene, by_label, heights_at
 
 TRACE = lab.record("adam", "himmelblau", 30, lr=0.2)
 BOX = ((-1.0, 1.0), (-2.0, 2.0))

@@ -7,7 +7,8 @@ from tinygrad_opt.lab import draw_curves
 
 
 def test_lines_hold_what_was_given():
-    figure = draw_curves({"a": [3.0, 2.0], "b": ([0.1, 1.0, 10.0], [1, 2, 3])}, "t", first=1, xscale="log", ylabel="loss")
+    curves = {"a": [3.0, 2.0], "b": ([0.1, 1.0, 10.0], [1, 2, 3])}
+    figure = draw_curves(curves, "t", first=1, xscale="log", ylabel="loss")
     (a, b), axes = figure.axes[0].lines, figure.axes[0]
     assert a.get_xdata().tolist() == [1, 2] and a.get_ydata().tolist() == [3, 2]
     assert b.get_xdata().tolist() == [0.1, 1, 10] and axes.get_xscale() == "log" and axes.get_title("left") == "t"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab.gallery import PAGES, Story
+from tinygrad_opt.lab.school.gallery import PAGES, Story
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_opt as tg
 from tinygrad_opt import nn, optim
-from tinygrad_opt.lab.forks import Snapshot, untouched
+from tinygrad_opt.lab.branches.forks import Snapshot, untouched
 from tinygrad_opt.optim import lr_scheduler, transforms
 from tinygrad_opt.optim.swa_utils import EMA
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab.grader import TOLERANCE, _exam, resolve
-from tinygrad_opt.lab.mutants import MISTAKES, Mutant, change
+from tinygrad_opt.lab.school.grader import TOLERANCE, _exam, resolve
+from tinygrad_opt.lab.school.mutants import MISTAKES, Mutant, change
 from tinygrad_opt.rule import sign, sqrt
 
 FAMILIES = [("SGD", {}), ("momentum", {}), ("Nesterov", {}), ("Adagrad", {}), ("RMSprop", {}), ("Adam", {}),

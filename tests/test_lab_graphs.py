@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab import boxes
-from tinygrad_opt.lab.layered import Layout, _Web, arrange
+from tinygrad_opt.lab.drawing import boxes
+from tinygrad_opt.lab.drawing.layered import Layout, _Web, arrange
 
 SVG = "{http://www.w3.org/2000/svg}"
 draw = tg.lab.draw_graph

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tinygrad_opt as tg
-from tinygrad_opt.lab import javascript
-from tinygrad_opt.lab.contours import Scene
+from tinygrad_opt.lab.racing import javascript
+from tinygrad_opt.lab.racing.contours import Scene
 from tinygrad_opt.language import RuleError, scalar
 from tinygrad_opt.rule import Rule, maximum, minimum, sqrt
 

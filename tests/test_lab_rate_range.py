@@ -30,7 +30,7 @@ def test_losses_of_gradient_descent_on_a_bowl():
 
 
 def test_smoothing_is_a_mean_over_both_sides_and_an_explosion_does_not_reach_back():
-    found = tg.lab.rate_range._smooth(np.array([4.0, 2.0, 1.0, 1e30]), 0.5)
+    found = tg.lab.training.rate_range._smooth(np.array([4.0, 2.0, 1.0, 1e30]), 0.5)
     weights = np.array([[1, 0.5, 0.25, 0.125], [0.5, 1, 0.5, 0.25], [0.25, 0.5, 1, 0.5], [0.125, 0.25, 0.5, 1]])
     assert np.allclose(found, weights @ [4, 2, 1, 4] / weights.sum(1))
 

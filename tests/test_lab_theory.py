@@ -8,7 +8,7 @@ import pytest
 import tinygrad_opt as tg
 from tinygrad_opt import optim
 from tinygrad_opt.lab import analyse, linear_map, rate_map, record
-from tinygrad_opt.lab.theory import measure_rate
+from tinygrad_opt.lab.quadratics.theory import measure_rate
 from tinygrad_opt.rule import minimum
 
 LINEAR = [

@@ -178,7 +178,7 @@ class Run:
 
     def draw(self, folder: Path) -> Path:
         """Draw the run so far into the folder and return the picture's path."""
-        from .lab.report import draw_run
+        from .lab.training.report import draw_run
         images, labels = (t.numpy() for t in self.test.tensors)
         predicted, path = self.evaluate()[1], folder / PICTURE
         settings = self.settings

@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
-
 SEEN = {}                       # by script; not in the scraper, which Sphinx keeps with its configuration
 
 

@@ -1,4 +1,4 @@
-"""The reference: a page for every part of the package, made from its public names, and the gate that none is missing."""
+"""The reference: a page for every part of the package, made from its public names, and a gate: none is missing."""
 
 import inspect
 from importlib import import_module

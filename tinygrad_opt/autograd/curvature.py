@@ -81,7 +81,7 @@ class Problem:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient; nothing is learned")
 
         def outputs(*values: Tensor) -> Tensor:
-            with _replaced(model, parameters, values):
+            with replaced(model, parameters, values):
                 return model(x)
         return cls(outputs, loss, y, parameters)
 
@@ -94,7 +94,7 @@ class Problem:
 
 
 @contextmanager
-def _replaced(model: Any, parameters: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Iterator[None]:
+def replaced(model: Any, parameters: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Iterator[None]:
     """Let a model compute with other Tensors in the places of its parameters."""
     if [p.shape for p in parameters] != [v.shape for v in values]:
         raise ValueError(f"the model's parameters have the shapes {[p.shape for p in parameters]}, the inputs "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd.curvature import _replaced
+from ..autograd.curvature import replaced
 from ..nn import Module
 from ..optim.registry import find
 from ..random import Generator, default_generator
@@ -95,7 +95,7 @@ class Ground:
         values = tuple(Tensor(value.astype(self.tensors[name].dtype)) for name, value in point.items())
         if not isinstance(self.model, Module):
             return _scalar(self.model(*values), self.name)
-        with _replaced(self.model, tuple(self.tensors[name] for name in point), values):
+        with replaced(self.model, tuple(self.tensors[name] for name in point), values):
             found = [(_scalar(self.loss(self.model(x), y), "loss"), len(x)) for x, y in batches]
         losses, sizes = zip(*found)
         return float(np.average(losses, weights=sizes))

@@ -1,0 +1,1 @@
+"""Runs that fork, go back, or end badly."""

@@ -1,0 +1,1 @@
+"""Drawings of a computation: the graph of a Tensor, laid out in plain Python."""

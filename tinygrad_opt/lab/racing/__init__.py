@@ -1,0 +1,1 @@
+"""Races: optimizers on one surface, from contours to a page that runs by itself."""

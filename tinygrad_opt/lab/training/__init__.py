@@ -1,0 +1,1 @@
+"""Inside a training run: what layers, gradients and rates do while it goes on."""
