@@ -145,3 +145,13 @@ def test_generators_are_independent():
     assert tg.rand(3, generator=tg.Generator()).tolist() != tg.rand(3, generator=tg.Generator()).tolist()
     with pytest.raises(ValueError):
         tg.manual_seed(-1)
+
+
+def test_a_generator_of_one_thread_gives_way_to_an_inner_one_and_comes_back():
+    from tinygrad_opt.random import default_generator, own_generator
+    outside = default_generator()
+    with own_generator(1) as outer:
+        with own_generator(2) as inner:
+            assert default_generator() is inner
+        assert default_generator() is outer
+    assert default_generator() is outside

@@ -54,7 +54,7 @@ _own = threading.local()                            # of a thread that has a gen
 
 def default_generator() -> Generator:
     """Return the generator that is used where none is given."""
-    if hasattr(_own, "generator"):
+    if getattr(_own, "generator", None) is not None:
         return _own.generator
     if not _default:
         _default.append(Generator())
@@ -64,11 +64,12 @@ def default_generator() -> Generator:
 @contextmanager
 def own_generator(seed: int | None) -> Iterator[Generator]:
     """Give this thread a default generator of its own inside: other threads do not take from it."""
+    before = getattr(_own, "generator", None)
     _own.generator = Generator(seed)
     try:
         yield _own.generator
     finally:
-        del _own.generator
+        _own.generator = before
 
 
 def manual_seed(seed: int) -> Generator:
