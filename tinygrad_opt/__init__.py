@@ -36,20 +36,20 @@ from .tensor import (
 )
 
 if _TYPE_CHECKING:
-    from . import amp, data, distributed, lab, nn, optim
+    from . import amp, data, distributed, lab, nn, optim, sklearn, tune
     from .gradcheck import check_grads
     from .io import CheckpointError, load, save
     from .tape import Tape
 
 # These are read when they are first asked for: whoever wants a gradient need not wait for the rest.
-_LATER = {**{name: name for name in ("amp", "data", "distributed", "lab", "nn", "optim")},
+_LATER = {**{name: name for name in ("amp", "data", "distributed", "lab", "nn", "optim", "sklearn", "tune")},
           **{name: f"io.{name}" for name in ("save", "load", "CheckpointError")},
           "Tape": "tape.Tape", "check_grads": "gradcheck.check_grads", **_ROOT}
 
 __all__ = ["CheckpointError", "Generator", "Tape", "Tensor", "amp", "autocast", "autograd", "backend", "bool_",
            "check_grads", "data", "default_generator", "distributed", "enable_grad", "float16", "float32", "float64",
            "grad", "hvp", "int64", "is_grad_enabled", "jvp", "lab", "load", "manual_seed", "nn", "no_grad", "optim",
-           "ops", "primitive", "save", "tensor", "vjp", *_ROOT, *creation.__all__, *ops.__all__]
+           "ops", "primitive", "save", "tensor", "tune", "vjp", *_ROOT, *creation.__all__, *ops.__all__]
 
 
 def __getattr__(name: str):
