@@ -41,6 +41,7 @@ class _Mode(threading.local):
         # Of the latest gradients that were recorded themselves: between which numbers their calls lie, and the number
         # of the call that was differentiated. By it a drawing tells derivatives apart.
         self.derivatives: deque[tuple[int, int, int]] = deque(maxlen=1000)
+        self.queue: list[Callable[[], Any]] = []    # what hooks have asked to be called when the backward is done
 
 
 mode = _Mode()
@@ -237,7 +238,7 @@ class Tensor:
             raise RuntimeError("a hook needs a Tensor that requires a gradient")
         owner = self if self._node is None else self._node
         if owner._hooks is None:
-            owner._hooks = []
+            owner._hooks = Hooks()
         return Handle.register(owner._hooks, hook)
 
     def __len__(self) -> int:
@@ -370,6 +371,14 @@ class Handle:
                 del self.hooks[k]
                 break
         self.hooks = []
+
+
+class Hooks(list):
+    """The hooks of a Tensor: those that see its gradient and, of a leaf, `after`, those that see it accumulated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: list[Callable] = []
 
 
 class Node:

@@ -13,7 +13,8 @@ PARTS = {
     "tinygrad_opt.nn.init": "Initial values", "tinygrad_opt.optim": "Optimizers",
     "tinygrad_opt.optim.schedule": "Schedules", "tinygrad_opt.optim.lr_scheduler": "Schedulers in PyTorch's manner",
     "tinygrad_opt.amp": "Mixed precision", "tinygrad_opt.data": "Data", "tinygrad_opt.lab": "The laboratory",
-    "tinygrad_opt.distributed": "Beyond one process", "tinygrad_opt.tune": "Tuning", "tinygrad_opt.tune.tasks": "Tasks to tune on",
+    "tinygrad_opt.distributed": "Beyond one process", "tinygrad_opt.tune": "Tuning",
+    "tinygrad_opt.tune.tasks": "Tasks to tune on",
     "tinygrad_opt.sklearn": "Estimators for scikit-learn", "tinygrad_opt.rule": "Rules",
 }
 

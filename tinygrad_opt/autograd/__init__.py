@@ -8,6 +8,7 @@ nothing is recorded; with `create_graph=True` it hands them Tensors, and the gra
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..backend import xp
 from ..ops import astype, clone, sum_to
-from ..tensor import Node, Tensor, enable_grad, mode, no_grad, open_tapes, serial
+from ..tensor import Handle, Hooks, Node, Tensor, enable_grad, mode, no_grad, open_tapes, serial
 
 __all__ = ["backward", "grad", "vjp", "jvp", "hvp", "no_grad", "enable_grad"]
 
@@ -60,7 +61,9 @@ def backward(tensor: Tensor, gradient: Any = None, retain_graph: bool | None = N
     seed = _seed(tensor, gradient, create_graph)
     keep = create_graph or mode.keeping if retain_graph is None else retain_graph
     if tensor._node is None:
-        _into_leaf(tensor, _hooked(tensor._hooks, seed, create_graph) if tensor._hooks else seed, create_graph)
+        queued = len(mode.queue)
+        _serve(tensor, seed, create_graph)
+        _call_queued(queued)
         return
     began, root = next(serial) if create_graph else 0, tensor._node
     _walk([tensor], [seed], None, create_graph, keep)
@@ -182,10 +185,11 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
         cotangents[root._node] = seed if known is None else known + seed
     waiting = [(-node.serial, node) for node in cotangents]
     heapify(waiting)
-    late: dict[Tensor, Any] = {}                    # leaves with hooks wait for their whole gradient
+    arrivals: _Arrivals | None = None               # at leaves with hooks: made when the first of them is met
     owned: set[Node] = set()                        # cotangents that were summed here: nobody else holds them
     straight = found is None and not create_graph   # whether a VJP may write into the memory of a leaf's last gradient
     recording, watch = mode.recording, mode.watch if open_tapes else None
+    queue, queued = mode.queue, len(mode.queue)
     if create_graph:                                # arrays are never recorded: an ordinary backward needs no mode
         mode.recording = True
     try:
@@ -208,9 +212,12 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
             for vjp, (raw, takes_out), parent in zip(node.plan.vjps, node.plan.raws, node.parents):
                 is_leaf = type(parent) is not Node
                 if (straight and takes_out and is_leaf and parent._grad is None and parent._buffer is not None
-                        and not parent._hooks):
+                        and not (hooks := parent._hooks)):
                     raw(g, y, *args, out=parent._buffer._data, **kwargs)
                     parent._grad = parent._buffer
+                    if hooks is not None:
+                        arrivals = arrivals or _Arrivals(node, waiting, create_graph)
+                        arrivals.take(parent)
                     continue
                 if found is not None and parent not in found and (is_leaf or parent not in useful):
                     continue
@@ -222,8 +229,9 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
                 if is_leaf:
                     if found is not None:
                         found[parent] = c if found[parent] is None else found[parent] + c
-                    elif parent._hooks:
-                        late[parent] = c if parent not in late else late[parent] + c
+                    elif parent._hooks is not None:
+                        arrivals = arrivals or _Arrivals(node, waiting, create_graph)
+                        arrivals.take(parent, c)
                     else:
                         _into_leaf(parent, c, create_graph)
                     continue
@@ -238,10 +246,14 @@ def _walk(roots: list[Tensor], seeds: list[Any], found: dict | None, create_grap
                         owned.add(parent)
             if not keep:
                 node.args, node.raw, node.y, node.parents = None, None, None, ()
-        for leaf, c in late.items():
-            _into_leaf(leaf, _hooked(leaf._hooks, c, create_graph), create_graph)
+        if arrivals is not None:
+            arrivals.end()
+        if found is None and len(queue) > queued:
+            _call_queued(queued)
     finally:
         mode.recording = recording
+        if len(queue) > queued:
+            del queue[queued:]
         if watch is not None:
             watch.finished()
 
@@ -288,6 +300,66 @@ def _into_leaf(leaf: Tensor, c: Any, create_graph: bool) -> None:
         leaf._grad._data += c
     else:                                           # somebody has seen this gradient: leave it as it is
         leaf._buffer = leaf._grad = Tensor._wrap(xp.asarray(leaf._grad._data + c))
+
+
+class _Arrivals:
+    """The leaves with hooks that a walk will still reach: each is served as soon as its whole gradient is there.
+
+    That is when the last call that used the leaf has been walked, so its uses are counted first.
+    """
+
+    def __init__(self, node: Node, waiting: list[tuple[int, Node]], create_graph: bool) -> None:
+        self.uses: Counter[Tensor] = Counter()
+        self.sums: dict[Tensor, Any] = {}           # of leaves whose hooks will see them
+        self.create_graph = create_graph
+        stack = [node, *(other for _, other in waiting)]
+        seen = set(stack)
+        while stack:
+            for parent in stack.pop().parents:
+                if type(parent) is not Node:
+                    self.uses[parent] += 1
+                elif parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+
+    def take(self, leaf: Tensor, c: Any = None) -> None:
+        """Add the cotangent of one use of a leaf, unless it is in its gradient already."""
+        if c is not None and leaf._hooks:
+            self.sums[leaf] = c if leaf not in self.sums else self.sums[leaf] + c
+        elif c is not None:
+            _into_leaf(leaf, c, self.create_graph)
+        self.uses[leaf] -= 1
+        if not self.uses[leaf]:
+            _serve(leaf, self.sums.pop(leaf, None), self.create_graph)
+
+    def end(self) -> None:
+        """Serve leaves that were given their hooks during the walk, by a hook: not all of their uses were seen."""
+        for leaf, c in self.sums.items():
+            _serve(leaf, c, self.create_graph)
+
+
+def _serve(leaf: Tensor, c: Any, create_graph: bool) -> None:
+    """Add what is left of the whole gradient of a leaf when its hooks have seen it, and call those that come after."""
+    if c is not None:
+        _into_leaf(leaf, _hooked(leaf._hooks, c, create_graph) if leaf._hooks else c, create_graph)
+    for hook in list(leaf._hooks.after) if leaf._hooks is not None else ():
+        hook(leaf)
+
+
+def queue_callback(callback: Callable[[], Any]) -> None:
+    """Call `callback()` when the backward that is under way in this thread has walked everything.
+
+    It is for hooks. What is queued during `grad`, or a backward that ends by an error, is dropped.
+    """
+    mode.queue.append(callback)
+
+
+def _call_queued(queued: int) -> None:
+    """Call what has been queued since there were so many."""
+    callbacks = mode.queue[queued:]
+    del mode.queue[queued:]
+    for callback in callbacks:
+        callback()
 
 
 def _hooked(hooks: list[Callable], g: Any, create_graph: bool) -> Any:
@@ -469,7 +541,43 @@ def _like(inputs: Any, points: list[Tensor], results: Sequence[Tensor | None]) -
     return filled[0] if isinstance(inputs, Tensor) else filled
 
 
+def register_post_accumulate_grad_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Handle:
+    """Call `hook(tensor)` whenever a backward has added its whole gradient to the `.grad` of this leaf.
+
+    It is called during the walk, as soon as the last use of the leaf has been walked.
+
+    Returns
+    -------
+    Handle
+        Its `remove()` takes the hook away again.
+
+    Raises
+    ------
+    RuntimeError
+        When the Tensor is no leaf that requires a gradient.
+
+    Examples
+    --------
+    >>> import tinygrad_opt as tg
+    >>> w = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> def descend(w):                         # a step of SGD inside backward: no gradient is kept
+    ...     w.data -= 0.1 * w.grad.data
+    ...     w.grad = None
+    >>> handle = w.register_post_accumulate_grad_hook(descend)
+    >>> (w ** 2).sum().backward()
+    >>> w
+    tensor([ 0.8000, -1.6000], requires_grad=True)
+    """
+    if tensor._node is not None or not tensor._requires_grad:
+        raise RuntimeError("a hook after accumulation needs a leaf that requires a gradient; of a computed Tensor, "
+                           "register_hook sees the gradient")
+    if tensor._hooks is None:
+        tensor._hooks = Hooks()
+    return Handle.register(tensor._hooks.after, hook)
+
+
 Tensor.backward, Tensor.retain_grad = backward, retain_grad
+Tensor.register_post_accumulate_grad_hook = register_post_accumulate_grad_hook
 
 
 # These are read when they are first asked for.

@@ -16,6 +16,7 @@ COMMANDS = {
     "explain": ("print a step of an optimizer line by line, with numbers; its formula; its source", "explaining"),
     "landscape": ("print and draw the loss around a trained net", "landscape"),
     "lr-find": ("find a learning rate for the digits", "rate_finding"),
+    "launch": ("run a script as several ranks, by MPI", "launching"),
 }
 STOPPED, PIPE_CLOSED = 130, 141                     # as a shell reports the end by SIGINT and by SIGPIPE
 

@@ -1,5 +1,5 @@
 """DataLoader: an epoch at a time, the samples of a dataset in batches."""
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from numbers import Integral
 
 import numpy as np
@@ -26,12 +26,14 @@ class DataLoader:
         Leave out a last batch that is smaller (of the unlucky ones, shuffling picks others every epoch).
     generator : Generator, int seed or None
         Where the order comes from; None is the default generator (see `tg.manual_seed`).
+    sampler : iterable of int with a length, optional
+        Which samples, in which order, in the place of `shuffle`; asked at the beginning of every epoch.
 
     Raises
     ------
     ValueError
-        `batch_size` is below 1, or there would be no batch at all: an empty dataset, or one smaller than
-        `batch_size` with `drop_last`.
+        `batch_size` is below 1, there are both `shuffle` and a `sampler`, or there would be no batch at all: an empty
+        dataset, or one smaller than `batch_size` with `drop_last`.
 
     Examples
     --------
@@ -43,25 +45,33 @@ class DataLoader:
     """
 
     def __init__(self, dataset, batch_size: int = 1, shuffle: bool = False, *, drop_last: bool = False,
-                 generator: Generator | int | None = None):
+                 generator: Generator | int | None = None, sampler: Collection[int] | None = None):
         indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if not indexed or isinstance(dataset, (tuple, dict)):
             raise TypeError("dataset must have a length and samples by index, got a "
                             f"{type(dataset).__name__}; for arrays use TensorDataset(x, y), else a list")
         if not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
-        self.dataset, self.batch_size = dataset, int(batch_size)
+        if shuffle and sampler is not None:
+            raise ValueError("a sampler decides on the order itself; leave shuffle out")
+        self.dataset, self.batch_size, self.sampler = dataset, int(batch_size), sampler
         self.shuffle, self.drop_last = shuffle, drop_last
         self.generator = generator if generator is None else as_generator(generator)
         if len(self) == 0:
-            raise ValueError(f"no batch: the dataset has {len(dataset)} samples, batch_size is {batch_size} "
-                             f"and drop_last is {drop_last}")
+            raise ValueError(f"no batch: the {'dataset' if sampler is None else 'sampler'} has {self._count()} "
+                             f"samples, batch_size is {batch_size} and drop_last is {drop_last}")
+
+    def _count(self) -> int:
+        return len(self.dataset if self.sampler is None else self.sampler)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.dataset), self.batch_size)
+        full, rest = divmod(self._count(), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator:
-        n = len(self.dataset)
-        order = as_generator(self.generator).permutation(n) if self.shuffle else np.arange(n)
+        n = self._count()
+        if self.sampler is not None:
+            order = np.fromiter(self.sampler, np.int64, n)
+        else:
+            order = as_generator(self.generator).permutation(n) if self.shuffle else np.arange(n)
         return batches(self.dataset, order[:len(self) * self.batch_size], self.batch_size)

@@ -16,7 +16,19 @@ from .mpi import LAUNCHED
 from .threads import Board, ThreadCommunicator, current, simulate
 
 # These are read when they are first asked for; each file is one method.
-_LATER: dict[str, str] = {}
+_LATER: dict[str, str] = {
+    **dict.fromkeys(("check_parameters", "check_same"), "checks"), **dict.fromkeys(("Report", "report"), "reports"),
+    "DataParallel": "data_parallel", "DistributedSampler": "sampler", "ShardedOptimizer": "sharded",
+    **dict.fromkeys(("Compression", "Float16", "PowerSGD", "RandomK", "ScaledSign", "TopK"), "compression"),
+    **dict.fromkeys(("RingAllReduce", "ring_all_reduce"), "ring"),
+    "Pipeline": "pipeline", **dict.fromkeys(("PipelineSchedule", "pipeline_schedule"), "pipeline_schedules"),
+    **dict.fromkeys(("ColumnParallelLinear", "RowParallelLinear", "full_state_dict", "load_full_state_dict"),
+                    "tensor_parallel"),
+    **dict.fromkeys(("Grid", "average_gradients", "grid"), "grids"),
+    **dict.fromkeys(("ParameterServer", "RandomDelays", "ServerLog", "server_schedule"), "parameter_server"),
+    **dict.fromkeys(("Federation", "federated"), "federation"),
+    **dict.fromkeys(("class_counts", "split_by_class", "split_dirichlet"), "client_data"), "LocalSGD": "local_sgd",
+}
 __all__ = ["Communicator", "simulate", "world", *_LATER]
 
 _world: list[Communicator] = []
@@ -33,7 +45,9 @@ def world() -> Communicator:
     if not _world:
         if any(name in os.environ for name in LAUNCHED):
             from .mpi import MPICommunicator
-            _world.append(MPICommunicator())
+            from .nccl import NCCLCommunicator, own_device
+            device = own_device()
+            _world.append(MPICommunicator() if device is None else NCCLCommunicator(device))
         else:
             _world.append(ThreadCommunicator(Board(1), 0))
     return _world[0]
