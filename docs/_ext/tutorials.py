@@ -48,7 +48,7 @@ def _package() -> bytes:
 
 INDEX = """# Tutorials
 
-A course in thirteen lessons. Each begins with a question, lets you predict, runs the library's own optimizers, and ends
+A course in sixteen lessons. Each begins with a question, lets you predict, runs the library's own optimizers, and ends
 in assertions of what it taught and exercises that a grader checks.
 
 ```{{toctree}}
