@@ -28,16 +28,29 @@ def execute(notebooks: Path, folder: Path) -> None:
 
 def _execute(source: Path, target: Path) -> None:
     import nbformat
-    from nbclient import NotebookClient
-    content = source.read_bytes()
-    seal = hashlib.sha256(content + _package()).hexdigest()
-    if target.exists() and nbformat.read(target, 4).metadata.get("source") == seal:
+    if target.exists() and nbformat.read(target, 4).metadata.get("source") == seal(source):
         return
-    notebook = nbformat.reads(content.decode("utf-8"), 4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3",
-                   extra_arguments=["--IPKernelApp.log_level=40"]).execute(cwd=str(source.parent))
-    notebook.metadata["source"] = seal
+    write(run(nbformat.read(source, 4), source.parent), source, target)
+
+
+def run(notebook, folder: Path):
+    """Return a notebook, its cells executed from top to bottom in a kernel of its own; an error in one is raised."""
+    from nbclient import NotebookClient
+    return NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+                          extra_arguments=["--IPKernelApp.log_level=40"]).execute()
+
+
+def write(notebook, source: Path, target: Path) -> None:
+    """Write an executed notebook, sealed: the documentation takes it as long as nothing has changed."""
+    import nbformat
+    notebook.metadata["source"] = seal(source)
+    target.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, target)
+
+
+def seal(source: Path) -> str:
+    """Return a mark of a notebook and of the package that it runs on."""
+    return hashlib.sha256(source.read_bytes() + _package()).hexdigest()
 
 
 def _package() -> bytes:
