@@ -100,8 +100,8 @@ def test_no_import_cycle():
         visit(name)
 
 
-OWNERS = {"numba": {"tinygrad_opt.backend.loops"}, "cupy": {"tinygrad_opt.backend.cupy"},
-          "cupyx": {"tinygrad_opt.backend.cupy"}, "sklearn": {"tinygrad_opt.sklearn"}}
+OWNERS = {"numba": {"tinygrad_opt.backend.loops"}, "sklearn": {"tinygrad_opt.sklearn"},
+          **dict.fromkeys(("cupy", "cupyx"), {"tinygrad_opt.backend.cupy", "tinygrad_opt.distributed.nccl"})}
 LAZY = {"matplotlib", "PIL", "IPython", "tqdm", "safetensors", "torch", "mpi4py", "optuna"}
 
 

@@ -2,12 +2,13 @@
 
 import _thread
 import hashlib
+import re
 import threading
 import time
 
 import numpy as np
 import pytest
-from _mpi import needs_mpi, on_ranks
+from _mpi import needs_mpi, on_ranks, run_mpi
 
 import tinygrad_opt as tg
 from tinygrad_opt.distributed import simulate, world
@@ -106,6 +107,7 @@ def anything_that_is_an_array_of_numbers(world):
 def several_under_way_are_waited_for_in_any_order(world):
     given = [np.full(n, world.rank + n, float) for n in (4, 50_000, 1)]
     works = [world.begin_all_reduce(x, op) for x, op in zip(given, ("sum", "mean", "max"))]
+    given[1][:] = 0                                 # which is too late to be sent
     same(world.all_reduce(1), np.array(world.size))                     # and other verbs between
     ranks = world.size * (world.size - 1) / 2
     for k, result in ((2, world.size), (0, ranks + 4 * world.size), (1, ranks / world.size + 50_000)):
@@ -266,6 +268,27 @@ def test_mpi_gives_the_same_bits_in_every_run():
     assert first == second and len(first) == 1
 
 
+EARLY = """
+import sys
+from tinygrad_opt.distributed import world
+world = world()
+part = world.split(0)
+if world.rank != 1:
+    {call}
+sys.exit({status})
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize("call", ["world.all_reduce([1.0, 2.0])", "part.barrier()"])
+@pytest.mark.parametrize("status", [0, 3])
+def test_mpi_tells_that_a_rank_has_ended_while_others_wait(call, status):
+    done = run_mpi(3, EARLY.format(call=call, status=status), timeout=20)
+    assert done.returncode in (1, 3) and done.stdout == ""
+    assert re.search(r"ranks 0, 2: (all_reduce sum of \(2,\) float64|barrier); rank 1: the end of the script",
+                     done.stderr) or status
+
+
 def test_sums_of_threads_are_made_in_the_order_of_the_ranks():
     given = [np.float32(x) for x in (1e8, 1.0, -1e8, 1.0)]
     for result in simulate(4, lambda world: world.all_reduce(given[world.rank])):
@@ -351,6 +374,7 @@ def test_a_rank_at_work_is_waited_for():
 def test_nobody_sends_to_a_world_of_one():
     with pytest.raises(RuntimeError, match="rank 0 waits for a message from rank 0 with tag 9"):
         world().receive(1.0, source=0, tag=9)
+    assert world().all_reduce(1) == 1
 
 
 def test_a_simulation_in_a_simulation():

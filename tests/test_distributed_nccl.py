@@ -1,12 +1,12 @@
 """Ranks with a GPU each, on a stand-in for CuPy and its NCCL: who carries what, on which stream, and the contract."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
-from _mpi import needs_mpi, run_mpi
+from _mpi import ROOT, needs_mpi, run_mpi
 
-EMULATED = str(Path(__file__).parent / "emulated")
+EMULATED = str(ROOT / "tests" / "emulated")
 WAITS = ["side waits for current", "host waits for side"]
 
 
@@ -42,9 +42,9 @@ def carried(world, kind):
 
 
 def on_gpus(n, gpus, code, **environment):
-    done = run_mpi(n, f"import sys; sys.path.insert(0, {EMULATED!r})\nimport numpy\nimport tinygrad_opt as tg\n{code}",
-                   backend="cupy", TINYGRAD_OPT_EMULATED=str(gpus), PYTHONPATH=f"{EMULATED}:{Path(__file__).parents[1]}:"
-                   f"{Path(__file__).parent}", **environment)
+    path = os.pathsep.join([EMULATED, str(ROOT), str(ROOT / "tests")])
+    done = run_mpi(n, f"import tinygrad_opt as tg\n{code}", backend="cupy", PYTHONPATH=path,
+                   TINYGRAD_OPT_EMULATED=str(gpus), **environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -145,9 +145,7 @@ def surface_of(asked: Named) -> Any:
     from ..optim.registry import find
     name, given = asked
     name = find(name, SURFACES, "surface", LIST)
-    # What can be chosen says of what type it is.
-    known = [option for option, takes in inspect.signature(SURFACES[name]).parameters.items()
-             if takes.annotation is not takes.empty]
+    known = inspect.signature(SURFACES[name]).parameters
     for option, value in given.items():
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known) or 'none'}")

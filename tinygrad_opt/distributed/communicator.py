@@ -109,11 +109,11 @@ class Communicator:
         return self.begin_all_reduce(x, op).wait()
 
     def begin_all_reduce(self, x: Any, op: str = "sum") -> Work:
-        """Begin an `all_reduce` and return at once; `.wait()` on what comes back gives the result.
+        """Begin an `all_reduce` and return at once, x may be changed again; `.wait()` on what comes back gives it.
 
         Several may be under way, and be waited for in any order.
         """
-        sent = self._summable(x, op, OPERATIONS)
+        sent = self._summable(x, op, OPERATIONS).copy()
 
         def begin() -> Callable[[], Any]:
             # Carriers may forget NaN in a maximum, or give it to some of the ranks only.
@@ -155,7 +155,9 @@ class Communicator:
 
         Messages to a rank with the same tag arrive in the order in which they were sent. A rank may send to itself.
         """
-        self.begin_send(x, to, tag).wait()
+        to, tag = _whole("to", to, self.size), _whole("tag", tag, TAGS)
+        sent = self._sendable(x)
+        self._timed("send", sent.nbytes, lambda: self._begin_send(sent, to, tag)())
 
     def begin_send(self, x: Any, to: int, tag: int = 0) -> Work:
         """Begin a `send`; what comes back counts the seconds until its `.wait()`, which waits for nobody."""
@@ -175,7 +177,7 @@ class Communicator:
         return self._timed("receive", 0, lambda: self._back(self._receive(self._sendable(like), source, tag)))
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """Return copies of what all ranks give, in the order of the ranks: Python objects, for settings and checks."""
+        """Return copies of what all ranks give, in the order of the ranks: Python objects that can be pickled."""
         return self._together("gather_objects", 0, lambda: self._gather_objects(value))
 
     def barrier(self) -> None:
@@ -198,6 +200,7 @@ class Communicator:
         raise NotImplementedError
 
     def _begin_sum(self, x: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin the sum of what is the communicator's own, and may become the result."""
         raise NotImplementedError
 
     def _begin_all_gather(self, x: np.ndarray) -> Callable[[], np.ndarray]:
@@ -260,12 +263,16 @@ class Communicator:
         return account
 
     def _timed(self, verb: str, size: int, call: Callable[[], Any]) -> Any:
-        return Work(self._count(verb, size), lambda: call).wait()
+        account, start = self._count(verb, size), time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
+        account.seconds += seconds
+        account.waited += seconds
+        return result
 
     def _together(self, words: str, size: int, call: Callable[[], Any]) -> Any:
         """Call what all ranks call, once it is known that they do."""
-        account = self._count(words.partition(" ")[0], size)
-        return Work(account, lambda: self._begin_together(words, lambda: call)).wait()
+        return self._timed(words.partition(" ")[0], size, lambda: self._begin_together(words, lambda: call)())
 
     def __repr__(self) -> str:
         return f"<rank {self.rank} of {self.size}, by {type(self).__name__}>"

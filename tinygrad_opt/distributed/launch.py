@@ -21,6 +21,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 # Open MPI refuses to work as root, and with more ranks than cores; the names are of versions 4 and 5.
 ALLOWED = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
            "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+KILLING = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTERM, 7, 9}       # and BUS, KILL
 RANK = Path(__file__).with_name("rank.py")
 GRACE = 4.0                                         # seconds in which ranks may end by themselves
 
@@ -123,14 +124,19 @@ def _watch(process: subprocess.Popen, note: Path) -> int:
         return 0
     if note.exists() and (said := note.read_text().split()):
         rank, status = map(int, said)
-        print(f"tinygrad-opt launch: rank {rank} has ended with status {status}, so all are ended", file=sys.stderr)
+        _say(f"rank {rank} has ended with status {status}")
         return status
     # Where Open MPI adds 128 to the number of a signal, MPICH does not.
-    number = abs(status) % 128
-    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-    left = " or has left by os._exit" * (status < 128 and number != signal.SIGKILL)
-    print(f"tinygrad-opt launch: a rank was killed by signal {number} ({name}){left}, so all are ended", file=sys.stderr)
-    return 128 + number
+    number = status - 128 if status > 128 else abs(status)
+    if number in KILLING:
+        _say(f"a rank was killed by signal {number} ({signal.Signals(number).name})")
+        return 128 + number
+    _say(f"mpiexec has ended with status {status}")
+    return status
+
+
+def _say(words: str) -> None:
+    print(f"tinygrad-opt launch: {words}, so all are ended", file=sys.stderr)
 
 
 def _end(process: subprocess.Popen, *gently: signal.Signals) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -61,21 +63,28 @@ class MPICommunicator(Communicator):
         self._crowded = node.Get_size() > (os.cpu_count() or 1)
         node.Free()
         self._unsent: list[tuple[Any, np.ndarray]] = []
-        atexit.register(self._wait_until_sent)
+        if not _open:
+            atexit.register(_end_together)
+        _open.append(self)
         super().__init__(self._comm.Get_rank(), self._comm.Get_size())
 
     def _begin_together(self, call: str, start: Callable[[], Callable[[], Any]]) -> Callable[[], Any]:
         digest, ends = np.array([_digest(call), -_digest(call)]), np.empty(2, np.int64)
         begun = _Begun(call, digest, ends, self._compared.Iallreduce(digest, ends, self._mpi.MAX), start)
         self._begun.append(begun)
-        while self._begun and self._begun[0].request.Test():
-            self._start_first()
+        self._start_known()
 
         def result() -> Any:
             while begun.finish is None:
                 self._start_first()
             return begun.finish()
         return result
+
+    def _start_known(self) -> bool:
+        """Start what is known to have begun on all ranks, and return whether that is everything."""
+        while self._begun and self._begun[0].request.Test():
+            self._start_first()
+        return not self._begun
 
     def _start_first(self) -> None:
         """Start the first of what has been begun, when it is known that all ranks have begun the same."""
@@ -84,14 +93,14 @@ class MPICommunicator(Communicator):
         if first.ends[0] != -first.ends[1]:         # the largest digest is not the smallest
             # By messages: other comparisons may be under way, and collectives must keep their order.
             told = [self._compared.isend(first.call, k) for k in range(self.size)]
-            self._demand_same([self._compared.recv(source=k) for k in range(self.size)])
+            calls = [self._compared.recv(source=k) for k in range(self.size)]
             self._mpi.Request.waitall(told)
+            self._demand_same(calls)
         self._begun.popleft()
         first.finish = first.start()
 
     def _begin_sum(self, x: np.ndarray) -> Callable[[], np.ndarray]:
-        result = np.empty_like(x)
-        return self._finish(self._comm.Iallreduce(x, result, self._mpi.SUM), result, x)
+        return self._finish(self._comm.Iallreduce(self._mpi.IN_PLACE, x, self._mpi.SUM), x, x)
 
     def _begin_all_gather(self, x: np.ndarray) -> Callable[[], np.ndarray]:
         result = np.empty((self.size, *x.shape), x.dtype)
@@ -128,10 +137,12 @@ class MPICommunicator(Communicator):
         return self._comm.allgather(value)
 
     def _split(self, color: int, key: int) -> MPICommunicator:
-        return MPICommunicator(self._comm.Split(color, key))
+        part = MPICommunicator(self._comm.Split(color, key))
+        part._crowded = self._crowded
+        return part
 
     def _finish(self, request: Any, result: np.ndarray, sent: np.ndarray) -> Callable[[], np.ndarray]:
-        def finish(alive: np.ndarray = sent) -> np.ndarray:             # until then
+        def finish(alive: np.ndarray = sent) -> np.ndarray:         # until then
             self._wait(request)
             return result
         return finish
@@ -145,9 +156,26 @@ class MPICommunicator(Communicator):
         while self._crowded and not ready():
             time.sleep(NAP)
 
-    def _wait_until_sent(self) -> None:
-        """Wait, before this process ends, until what it has sent is with those who receive it."""
-        self._mpi.Request.Waitall([request for request, _ in self._unsent])
+
+_open: list[MPICommunicator] = []
+
+
+def _end_together() -> None:
+    """End this process in good order: when the others end too, and what it has sent is with those who receive it.
+
+    The end is one more call that all ranks must make alike: who calls another verb is told that this one has ended.
+    """
+    if hasattr(sys, "last_type") or import_mpi().Is_finalized():       # the former of an exception that nobody caught
+        return
+    ending = [world for world in _open if not world._disagreement]
+    with suppress(ValueError):
+        for world in ending:
+            world._begin_together("the end of the script", lambda: lambda: None)
+        while not all([world._start_known() for world in ending]):
+            time.sleep(100 * NAP)
+        for world in ending:
+            for request, _ in world._unsent:
+                request.Wait()
 
 
 @lru_cache(maxsize=4096)

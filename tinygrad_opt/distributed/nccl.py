@@ -67,8 +67,7 @@ class NCCLCommunicator(MPICommunicator):
     def _begin_sum(self, x: Any) -> Callable[[], Any]:
         if not isinstance(x, xp.ndarray):
             return super()._begin_sum(x)
-        result = xp.empty_like(x)
-        return self._begin(result, lambda: self._nccl.all_reduce(x, result, "sum", self._stream), x)
+        return self._begin(x, lambda: self._nccl.all_reduce(x, x, "sum", self._stream))
 
     def _begin_all_gather(self, x: Any) -> Callable[[], Any]:
         if not isinstance(x, xp.ndarray):

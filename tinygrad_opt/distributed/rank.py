@@ -27,10 +27,10 @@ def main() -> None:
     if os.name == "posix":
         threading.Thread(target=follow, args=(folder,), daemon=True).start()
     from mpi4py import MPI
-    if MPI.COMM_WORLD.size != size:
-        sys.exit(f"mpiexec has started {size} processes, which do not see each other; it must belong to the MPI that "
-                 f"mpi4py uses, {MPI.Get_library_version().splitlines()[0]}")
     try:
+        if MPI.COMM_WORLD.size != size:
+            sys.exit(f"mpiexec has started {size} processes, which do not see each other; it must belong to the MPI "
+                     f"that mpi4py uses, {MPI.Get_library_version().splitlines()[0]}")
         runpy.run_path(script, run_name="__main__")
         status = 0
     except SystemExit as stop:

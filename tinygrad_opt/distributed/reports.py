@@ -9,7 +9,7 @@ from . import world as current_world
 from .communicator import Account, Communicator
 
 COLUMNS = (*(field.name for field in fields(Account)), "hidden")
-FORMATS = {"calls": ",.0f", "bytes": ",.0f", "seconds": ",.4f", "waited": ",.4f", "hidden": ".0%"}
+FORMATS = {"seconds": ",.4f", "waited": ",.4f", "hidden": ".0%"}
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,18 @@ class Report:
                                  for name, values in columns.items()} for verb, columns in self.verbs.items()}}
 
     def __repr__(self) -> str:
-        head = [[f"{self.ranks} ranks by {self.carrier}", *(word for name in COLUMNS for word in (name, ""))],
-                ["", *["mean", "max"] * len(COLUMNS)]]
-        rows = head + [[verb, *(format(number, FORMATS[name]) for name, ends in columns.items()
+        title = f"{self.ranks} rank{'s' * (self.ranks > 1)} by {self.carrier}"
+        head = [[title, *(word for name in COLUMNS for word in (name, ""))], ["", *["mean", "max"] * len(COLUMNS)]]
+        rows = head + [[verb, *(_shown(number, FORMATS.get(name)) for name, ends in columns.items()
                                 for number in ends.values())] for verb, columns in self.to_dict()["verbs"].items()]
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
                          for row in rows)
+
+
+def _shown(number: float, how: str | None) -> str:
+    """Return a number as it is said, by default without a fraction, unless it is small."""
+    return format(number, how or (",.0f" if number == int(number) or number >= 10 else ".2g"))
 
 
 def report(world: Communicator | None = None) -> Report:

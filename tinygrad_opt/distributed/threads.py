@@ -31,8 +31,8 @@ class Waiting:
     ----------
     changed : threading.Condition
         Held by whoever looks at or changes what the ranks share.
-    reason : str or None
-        Why nobody can go on.
+    reason : str
+        Why nobody can go on; empty until then.
     """
 
     def __init__(self, size: int) -> None:
@@ -71,8 +71,9 @@ class Waiting:
         try:
             while not ready():
                 if not self.reason and self._all_wait():
-                    self.reason = self._words()
-                    self.changed.notify_all()
+                    if self.size == 1:              # which goes on when it catches this
+                        raise Stopped(self._words())
+                    self.stop(self._words())
                 self.check()
                 self.changed.wait()
         finally:
@@ -160,7 +161,7 @@ class ThreadCommunicator(Communicator):
         return result
 
     def _begin_sum(self, x: np.ndarray) -> Callable[[], np.ndarray]:
-        call = self._post(x.copy())
+        call = self._post(x)
         return lambda: reduce(np.add, self._board.take(call, "all_reduce"))
 
     def _begin_all_gather(self, x: np.ndarray) -> Callable[[], np.ndarray]:
