@@ -206,5 +206,5 @@ def test_server_says_what_is_wrong(arguments, error, words):
 def test_different_models_and_no_loss_are_refused():
     with pytest.raises(TypeError, match="closure must return the loss"):
         ParameterServer(tg.optim.SGD([W])).run(lambda number: None, 1)
-    with pytest.raises(ValueError, match="different models"):
+    with pytest.raises(ValueError, match="must be the same on all ranks"):
         simulate(2, lambda world: ParameterServer(tg.optim.SGD(tg.nn.Linear(2, 1 + world.rank).parameters()), world))

@@ -11,13 +11,14 @@ import platform
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate, zip_longest
+from itertools import accumulate
 from numbers import Real
 from typing import Any
 
 from ..autograd import queue_callback
 from ..backend import xp
 from ..tensor import Tensor, mode
+from .checks import check_parameters
 from .communicator import Communicator
 
 
@@ -97,15 +98,9 @@ def share_tensors(world: Communicator, named: Iterable[tuple[str, Tensor]]) -> N
         Naming what differs, or when several ranks have the very same Tensors.
     """
     named = list(named)
-    own = [f"{name} {t.shape} {t.dtype}{'' if t.requires_grad else ' without gradient'}" for name, t in named]
+    check_parameters(named, world)
     place = (platform.node(), os.getpid(), id(named[0][1])) if named else None
-    gathered = world.gather_objects((own, place))
-    for rank, (others, _) in enumerate(gathered):
-        for mine, other in zip_longest(own, others, fillvalue="nothing more"):
-            if mine != other:
-                raise ValueError(f"the ranks have different models: rank {world.rank} has {mine} where rank {rank} has "
-                                 f"{other}; build the same on each")
-    if named and len({place for _, place in gathered}) < world.size:
+    if named and len(set(world.gather_objects(place))) < world.size:
         raise ValueError("several ranks have one and the same model; build or copy.deepcopy one on each, inside the "
                          "function that all ranks run")
     broadcast_tensors(world, [t for _, t in named])

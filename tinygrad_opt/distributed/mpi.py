@@ -171,8 +171,10 @@ def _end_together() -> None:
     with suppress(ValueError):
         for world in ending:
             world._begin_together("the end of the script", lambda: lambda: None)
-        while not all([world._start_known() for world in ending]):
-            time.sleep(100 * NAP)
+        waiting = ending
+        while waiting:
+            waiting = [world for world in waiting if not world._start_known()]
+            time.sleep(100 * NAP if waiting else 0)
         for world in ending:
             for request, _ in world._unsent:
                 request.Wait()

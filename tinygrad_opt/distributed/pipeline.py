@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from ..nn.module import Keys
 from ..optim.registry import find
 from ..tensor import Tensor, no_grad
 from . import world as this_world
-from .communicator import Communicator, name_differing
+from .checks import check_parameters, check_same
+from .communicator import Communicator
 from .pipeline_schedules import FORWARD, KINDS, pipeline_schedule, whole, work_order
 from .tensor_parallel import full_state_dict, load_full_state_dict
 
@@ -103,8 +103,9 @@ class Pipeline(Module):
         ends = np.cumsum([0, *self.split]).tolist()
         stages = [Sequential(dict(named[a:b])) for a, b in zip(ends, ends[1:])]
         _check_apart(stages)
-        _check_same(self.world, [f"schedule {kind}", f"chunks {whole('chunks', chunks)}", f"split {self.split}",
-                                 *(f"{name} {p.shape} {p.dtype}" for name, p in layers.named_parameters())])
+        check_same("the arguments of a Pipeline", {"schedule": kind, "chunks": whole("chunks", chunks),
+                                                   "split": self.split}, self.world)
+        check_parameters(layers, self.world)
         self.layers, self.schedule = stages[rank], pipeline_schedule(size, chunks, kind)
         self._order = work_order(rank, size, chunks, kind)
         self._loss = (loss,)                        # in a tuple, so that a loss module is no part of the model
@@ -257,13 +258,6 @@ def _check_split(split: Sequence[int] | None, named: list[tuple[str, Module]], s
         raise ValueError(f"split must be {size} whole numbers of at least 1, one a rank, that sum to the {len(named)} "
                          f"layers; got {split}")
     return split
-
-
-def _check_same(world: Communicator, own: list[str]) -> None:
-    """Raise, on all ranks, where they describe what they make in different words."""
-    for words in zip_longest(*world.gather_objects(own), fillvalue="nothing more"):
-        if len(set(words)) > 1:
-            raise ValueError(f"Pipeline: all ranks must make it of the same arguments; {name_differing(list(words))}")
 
 
 def balanced_split(weights: Sequence[float], parts: int) -> tuple[int, ...]:
