@@ -180,7 +180,7 @@ def test_pipeline_says_what_is_wrong(wrong, error, words):
 
 
 def test_ranks_that_differ_are_named():
-    with pytest.raises(ValueError, match="the arguments of a Pipeline must be the same on all ranks; chunks of rank 0: 1; rank 1: 2"):
+    with pytest.raises(ValueError, match="Pipeline must be the same on all ranks; chunks of rank 0: 1; rank 1: 2"):
         simulate(2, lambda world: tg.distributed.Pipeline(model(), LOSS, world, chunks=1 + world.rank))
     with pytest.raises(ValueError, match=r"2.weight of rank 0: \(3, 2\) float32; rank 1: \(4, 2\) float32"):
         simulate(2, lambda world: tg.distributed.Pipeline(
