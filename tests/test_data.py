@@ -307,3 +307,10 @@ def test_the_file_of_the_digits_is_small_and_names_its_source():
     assert (folder / "optdigits.npz").stat().st_size < 100_000
     text = (folder / "optdigits.md").read_text()
     assert "CC BY 4.0" in text and "10.24432/C50P49" in text and "Alpaydin" in text and "Kaynak" in text
+
+
+def test_a_part_of_a_dataset_takes_slices_as_the_whole_does():
+    x, y = tg.data.moons(20, generator=0)
+    part = tg.data.random_split(tg.data.TensorDataset(x, y), [12, 8], 0)[0]
+    whole, some = part[:], part[2:5]
+    assert whole[0].shape == (12, 2) and (some[0] == whole[0][2:5]).all() and (part[3][0] == whole[0][3]).all()

@@ -106,8 +106,9 @@ class Subset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int):
-        return self.dataset[self.indices[index].item()]
+    def __getitem__(self, index: int | slice):
+        chosen = self.indices[index]
+        return self.dataset[chosen.item() if chosen.ndim == 0 else chosen]
 
     def batches(self, order: np.ndarray, size: int) -> Iterator:
         return batches(self.dataset, self.indices[order], size)

@@ -83,7 +83,7 @@ def surface(name: str | Surface, steps: int = 100) -> Descent:
 
 def _training(name: str, problem: Callable, samples: int, epochs: int, batch_size: int) -> Training:
     _check(name, epochs=epochs, batch_size=batch_size)
-    return Training(name, problem, epochs * -(-samples // batch_size), batch_size)
+    return Training(name, problem, epochs * max(1, samples // batch_size), batch_size)
 
 
 def _network(inputs: int, hidden: tuple[int, ...], outputs: int, generator: Generator) -> nn.Sequential:
@@ -134,7 +134,9 @@ class Training:
         """Train, and return the cross-entropy of what was not trained on."""
         generator = Generator(seed)
         model, learned, judged = self.problem(generator)
-        loader = data.DataLoader(data.TensorDataset(*learned), self.batch_size, shuffle=True, generator=generator)
+        # A last batch of two samples, after which the model would be judged, is left out.
+        loader = data.DataLoader(data.TensorDataset(*learned), self.batch_size, shuffle=True, generator=generator,
+                                 drop_last=len(learned[0]) >= self.batch_size)
 
         def loss() -> float:
             with no_grad():
