@@ -35,7 +35,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"                                       # tutorials.py has executed them
-nb_merge_streams = True
+nb_merge_streams, nb_output_stderr = True, "remove"
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
 # ---- looks ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Contours and animations: what is drawn are the numbers of the record, where they belong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,8 @@ def test_gif(tmp_path):
 # ---- bad arguments ------------------------------------------------------------------------------------------------
 
 CHAIN = lab.record("sgd", "chain", 2)
+TWO = lab.record("sgd", lambda a, b: (a * b).sum(), 2, {"a": 1.0, "b": 2.0})
+NOWHERE = replace(lab.record("sgd", parabola, 1, [1.0]), parameters={"w": np.full((2, 1), np.nan)})
 BAD = [
     (lab.draw_contour, ("chain",), {}, "chain has 20"), (lab.draw_contour, (parabola,), {}, "give box="),
     (lab.draw_contour, ("beal",), {}, "nearest are beale"), (lab.draw_contour, (7,), {}, "got int"),
@@ -146,6 +150,10 @@ BAD = [
     (lab.draw_descent, (parabola, TRACE), {}, "one coordinate"), (lab.to_gif, ((), "beale", "x.gif"), {}, "empty"),
     (lab.to_gif, (TRACE, "beale", "x.gif"), dict(fps=0), "fps must lie"),
     (lab.to_gif, (TRACE, "beale", "x.gif"), dict(frames=1), "frames must be"),
+    (lab.to_gif, (TRACE, "beale", "x.gif"), dict(fps="fast"), "fps must be a number"),
+    (lab.draw_contour, (lambda w: "high",), dict(box=BOX), "must return one number, it returned 'high'"),
+    (lab.draw_contour, (parabola, TWO), dict(box=BOX), "of one Tensor, and the run 'SGD, lr 0.001' has 2: a, b"),
+    (lab.draw_descent, (parabola, NOWHERE), {}, "does not begin at a finite number"),
 ]
 
 

@@ -20,10 +20,21 @@ def test_gaps_stay_gaps():
     np.testing.assert_array_equal(line.get_ydata(), [1, np.nan, 2])
 
 
+def test_ticks_are_steps_and_many_names_stand_side_by_side():
+    figure = draw_curves({str(k): [k, k + 1, k] for k in range(20)})
+    figure.canvas.draw()
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks()) and figure.legends[0]._ncols == 2
+    assert draw_curves({"a": [1, 2]}).legends[0]._ncols == 1
+
+
 @pytest.mark.parametrize("call, words", [
     (lambda: draw_curves({}), "map names"), (lambda: draw_curves([1, 2]), "map names"),
     (lambda: draw_curves({"a": [[1, 2]]}), "row of numbers"), (lambda: draw_curves({"a": []}), "row of numbers"),
     (lambda: draw_curves({"a": ([1, 2, 3], [1, 2])}), "as many places"),
+    (lambda: draw_curves({"a": "high"}), "row of numbers, got 'high'"),
+    (lambda: draw_curves({"a": [[1, 2], [3]]}), "row of numbers"),
+    (lambda: draw_curves({"a": [1]}, ylim=3), "ylim must be"), (lambda: draw_curves({"a": [1]}, ylim=(1, 0)), "ylim"),
+    (lambda: draw_curves({"a": [-1, 0]}, yscale="log"), "yscale='log' shows numbers above 0"),
     (lambda: draw_curves({"a": [1]}, yscale="logarithmic"), "yscale must be")])
 def test_bad_input(call, words):
     with pytest.raises((TypeError, ValueError), match=words):

@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_opt as tg
 from tinygrad_opt import nn, optim
-from tinygrad_opt.lab.branches.forks import Snapshot, untouched
+from tinygrad_opt.lab.snapshots import Snapshot, untouched
 from tinygrad_opt.optim import lr_scheduler, transforms
 from tinygrad_opt.optim.swa_utils import EMA
 
@@ -103,7 +103,7 @@ def test_rewind_says_what_is_wrong():
         tg.lab.Rewind()
     with pytest.raises(TypeError, match="got function"):
         tg.lab.Rewind(lambda: 0)
-    with pytest.raises(ValueError, match="at least 1; got 0"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         tg.lab.Rewind([tg.ones(1)], keep=0)
     rewind = tg.lab.Rewind([tg.ones(1)])
     rewind.remember()
@@ -178,3 +178,22 @@ def test_fork_says_what_is_wrong():
         tg.lab.fork(optimizer, "rosenbrock", 1)
     with pytest.raises(ValueError, match="unknown option 'betas'; the options are lr, momentum"):
         tg.lab.fork(optimizer, model, 1, data=batch, loss=square, betas=(0, 0))
+
+
+def test_instruments_are_not_taken_back():
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.named_parameters(), lr=0.1)
+    rewind = tg.lab.Rewind(model, optimizer)
+    with tg.lab.Monitor(model, optimizer, every=1) as monitor:
+        for _ in rewind.over(range(4)):
+            optimizer.zero_grad()
+            model(tg.ones(3, 2)).sum().backward()
+            optimizer.step()
+        rewind.undo(2)
+    assert optimizer.step_count == 2 and monitor.record.steps.tolist() == [0, 1, 2, 3]
+
+
+def test_distances_are_measured_in_double():
+    w = tg.tensor([1.0], requires_grad=True)
+    apart = tg.lab.fork(optim.SGD([w], lr=0.0), lambda w: 1e30 * w.sum(), 1, lr=1.0)
+    assert apart.difference[-1] == pytest.approx(1e30, rel=1e-6)

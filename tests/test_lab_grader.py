@@ -135,13 +135,40 @@ def test_a_made_class_a_rule_and_two_functions_pass():
     assert tg.lab.grade(plain, tg.optim.SGD).passed and not tg.lab.grade(plain, "momentum").passed
 
 
-def test_one_millionth_is_a_difference_and_no_known_mistake():
-    class Off(FromScratch):
-        def update(self, p, g):
-            super().update(p, g * (1 + 1e-6 * (self.t == 3)))
-    found = tg.lab.grade(Off, "Adam")
+def test_one_millionth_is_a_difference():
+    def off(by):
+        class Off(FromScratch):
+            def update(self, p, g):
+                super().update(p, g * (1 + by * (self.t == 3)))
+        return tg.lab.grade(Off, "Adam")
+    found = off(1e-6)
+    assert not found.passed and found.mistake == "rounding" and found.difference.step == 3
+    found = off(1e-4)
     assert not found.passed and found.mistake is None and found.difference.step == 3
     assert "none of the known mistakes" in found.words and "step 3" in found.hint
+
+
+def test_state_of_single_precision_is_named():
+    class Single(FromScratch):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps)
+            self.m, self.v = ({p: m.astype("float32") for p, m in state.items()} for state in (self.m, self.v))
+    found = tg.lab.grade(Single, "Adam")
+    assert found.mistake == "rounding" and "single precision" in found.words and "dtype" in found.hint
+
+
+def test_the_maximum_of_the_corrected_is_that_of_optax():
+    def amsgrad(w, g, state, t, lr, beta1, beta2, eps):
+        m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
+        v = state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * g ** 2
+        top = state["max"] = np.maximum(state.get("max", 0), v / (1 - beta2 ** t))
+        return w - lr * m / (1 - beta1 ** t) / (np.sqrt(top) + eps)
+    assert tg.lab.grade(amsgrad, "AMSGrad").mistake == "maximum of the corrected"
+
+
+def test_an_option_that_there_is_not_is_named():
+    with pytest.raises(TypeError, match="SGD has no option 'momentun'; it takes lr, momentum"):
+        tg.lab.grade(lambda w, g, lr: w - lr * g, "SGD", momentun=0.9)
 
 
 # ---- mistakes that are not in the lines ----------------------------------------------------------------------------

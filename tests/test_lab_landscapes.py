@@ -214,7 +214,7 @@ GOOD = [np.zeros((2, 3)), np.zeros(2)]
     (lambda m: interpolate(m, GOOD, GOOD, BATCH, tg.mse_loss, points=1), "points must be"),
     (lambda m: interpolate(m, GOOD, GOOD, [], tg.mse_loss), "no batches"),
     (lambda m: interpolate("beale", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), "has 2 coordinates"),
-    (lambda m: random_plane(m, BATCH, tg.mse_loss, span=0), "span must be"),
+    (lambda m: random_plane(m, BATCH, tg.mse_loss, span=0), "span must lie in"),
     (lambda m: random_plane(m, BATCH, tg.mse_loss, normalisation="filters"), "the nearest are filter"),
     (lambda m: random_plane("beale"), "normalisation='layer'"),
     (lambda m: path_plane([GOOD, GOOD], m, BATCH, tg.mse_loss), "must move"),
@@ -230,7 +230,19 @@ def test_bad_values(call, why):
     (lambda m: path_plane(m, m, BATCH, tg.mse_loss), "must be a Trace"),
     (lambda m: interpolate(m, GOOD, GOOD, 5, tg.mse_loss), "data must be"),
     (lambda m: random_plane(m, BATCH, tg.mse_loss, start=GOOD), "own parameters"),
-    (lambda m: random_plane(lambda w: w, start=[1.0, 2.0], normalisation="none"), "one number")])
+    (lambda m: random_plane(lambda w: w, start=[1.0, 2.0], normalisation="none"), "one number"),
+    (lambda m: interpolate(tg.nn.Linear(3, 2), 3, GOOD, BATCH, tg.mse_loss), "a must be parameters, by name"),
+    (lambda m: interpolate(tg.nn.Linear(3, 2), ["x", GOOD[1]], GOOD, BATCH, tg.mse_loss), "a: weight must be numbers"),
+    (lambda m: interpolate(lambda w: None, [1.0], [2.0]), "must return one number, it returned None"),
+    (lambda m: interpolate(m, GOOD, GOOD, BATCH[0], tg.mse_loss), "data must be an .x, y."),
+    (lambda m: random_plane("booth", span="wide"), "span must be a number")])
 def test_bad_types(call, why):
     with pytest.raises(TypeError, match=why):
         call(quadratic())
+
+
+def test_a_seed_makes_the_same_plane():
+    model = tg.nn.Linear(3, 2)
+    a, b, c = (random_plane(model, BATCH, tg.mse_loss, 3, generator=seed).loss for seed in (0, tg.Generator(0), 1))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()

@@ -29,7 +29,7 @@ def test_a_curve_says_what_is_wrong():
         LiveCurve(("loss", "accuracy")).add(0, los=1.0)
     with pytest.raises(TypeError, match="keys must be names"):
         LiveCurve(())
-    with pytest.raises(ValueError, match="every must be at least 0 seconds, got -1"):
+    with pytest.raises(ValueError, match=r"every must lie in \[0, inf\), got -1"):
         LiveCurve(every=-1)
 
 
@@ -123,6 +123,8 @@ def test_a_region_says_what_is_wrong():
         decision_region(lambda x: x, X)
     with pytest.raises(ValueError, match=r"of shape \(n, 2\); got shape \(4, 1\)"):
         decision_region(classifier(1), X[:, :1])
+    with pytest.raises(ValueError, match="x holds numbers that are not finite"):
+        decision_region(classifier(1), X * np.nan)
     with pytest.raises(ValueError, match="points must be a whole number of at least 2, got 1"):
         decision_region(classifier(1), X, 1)
     with pytest.raises(ValueError, match="a class for each of the 4 samples"):
@@ -131,3 +133,15 @@ def test_a_region_says_what_is_wrong():
         draw_decision(classifier(2), X, Y + 4)
     with pytest.raises(ValueError, match=r"scores of shape \(\) for 100 points"):
         decision_region(Mean(), X, 10)
+
+
+def test_numbers_of_numpy_are_written_and_others_refused(tmp_path):
+    with JsonLines(tmp_path / "run.jsonl") as writer:
+        writer.add_scalar("loss", np.float32(0.5), np.int64(3))
+    assert json.loads((tmp_path / "run.jsonl").read_text()) == {"tag": "loss", "value": 0.5, "step": 3}
+    with pytest.raises(TypeError, match="keys must be names"):
+        LiveCurve(3)
+    with pytest.raises(TypeError, match="every must be a number"):
+        LiveCurve(every="often")
+    with pytest.raises(ValueError, match="step must be a whole number"):
+        LiveCurve().add("first", loss=1.0)

@@ -319,9 +319,39 @@ def test_wrong_arguments_are_named():
             (ValueError, "sharpness_every", dict(sharpness_every=1.5)),
             (ValueError, "no module of the model named 'relu'", dict(layers=["relu"])),
             (ValueError, "layers must be names of modules", dict(layers="0")),
+            (ValueError, "layers must be names of modules", dict(layers=0)),
             (TypeError, r"sharpness must be \(loss, x, y\)", dict(sharpness=True)),
             (TypeError, "writer must have a method add_scalar", dict(writer=print)),
             (ValueError, "the SGD holds no parameter of the Linear", dict(model=tg.nn.Linear(1, 1)))]:
         with pytest.raises(error, match=match):
             Monitor(**{"model": model, "optimizer": optimizer, **options})
     assert list(Monitor(model, optimizer, layers=["1"]).record.layers) == ["1"]
+
+
+def test_a_frozen_layer_has_no_gradient_and_nothing_that_is_not_finite():
+    model = network()
+    model[0].weight.requires_grad_(False)
+    record = monitored(2, model=model).record
+    assert record.findings()["0"] == ["has no gradient"] and "nan" not in record.table()
+
+
+def test_pictures_that_cannot_be_drawn_say_why():
+    class Square(tg.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = tg.nn.Parameter(tg.tensor(2.0))
+
+        def forward(self):
+            return self.w ** 2
+    monitor = monitored(1)
+    for panel in ("sources", "sharpness"):
+        with pytest.raises(ValueError, match=f"{panel} was not measured; Monitor"):
+            monitor.draw(panel)
+    with pytest.raises(TypeError, match="record must be a Monitor or its record, got int"):
+        draw_training(3)
+    model = Square()
+    optimizer = tg.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, every=1) as one:
+        model().backward()
+        optimizer.step()
+    assert [axes.get_title("left") for axes in draw_training(one).axes] == ["norms of gradients"]

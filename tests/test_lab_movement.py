@@ -156,3 +156,26 @@ def test_clipping_is_told():
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call(record("sgd", steps=3, lr=1, **LINE))
+
+
+def test_half_precision_is_told_from_its_master():
+    trace = record("adam", lambda w: (w ** 2).sum(), 5, np.array([1, 2], "float16"))
+    told = explain(trace, 1, index=0)
+    assert told.before == trace.state["w"]["master"][0, 0] and told.after == told.now
+    assert sum(told.shares.values()) == pytest.approx(told.change, rel=1e-4) and "master" not in told.state
+    moved = who_moved(trace)
+    assert moved.total["rounding"] != 0 and sum(moved.total.values()) == pytest.approx(moved.displacement, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_ways_of_any_size_have_a_length(size):
+    moved = who_moved(record("sgd", lambda w: (w ** 2).sum() / 2, 1, np.array([size, 0.0]), lr=0.5))
+    assert moved.displacement == pytest.approx(size / 2) and moved.percent == pytest.approx({"gradient": 100})
+
+
+def test_a_run_that_diverges_has_no_shares_of_a_way_to_nowhere():
+    with pytest.warns(RuntimeWarning, match="has become NaN"):
+        trace = record("sgd", lambda w: (w ** 4).sum(), 9, [10.0], lr=1.0)
+    assert "100.0 %" not in str(who_moved(trace))
+    told = str(explain(trace, 8))
+    assert told.count("from backward") == 1 and told.count("  g ") == 2         # given once, and its line

@@ -255,7 +255,7 @@ def test_other_errors_pass_and_bad_use_is_refused():
         optimizer.step()
     with pytest.raises(TypeError, match="got Scaled, SGD, NoneType"):
         tg.lab.PostMortem(model, optimizer, None)
-    with pytest.raises(ValueError, match="at least 2; got 1"):
+    with pytest.raises(ValueError, match="at least 2, got 1"):
         tg.lab.PostMortem(model, optimizer, tg.mse_loss, keep=1)
     with pytest.raises(ValueError, match="factor must be above 1"):
         tg.lab.PostMortem(model, optimizer, tg.mse_loss, factor=1)

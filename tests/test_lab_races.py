@@ -156,9 +156,18 @@ def test_the_picture_says_rates_and_gradients():
     assert len(lab.race(["sgd"], "chain", 5).draw().axes) == len(lab.race(["sgd"], "monkey_saddle", 5).draw().axes) - 1
 
 
-def test_a_function_of_ones_own():
+def test_a_function_of_ones_own(tmp_path):
     race = lab.race(["sgd"], lambda w: (w ** 2).sum(), start=[1.0, 2.0], steps=9, rates=[0.1])
     assert race.lowest is None and len(race.draw().axes) == 1 and len(race.draw(box=((-3, 3), (-3, 3))).axes) == 2
+    page = race.to_html(tmp_path / "race.html", box=((-3, 3), (-3, 3)))
+    assert "SGD, lr 0.1" in page.read_text("utf-8")
+
+
+def test_what_every_optimizer_takes_is_taken():
+    options = dict(grad_transforms=[tg.optim.ClipNorm(1.0)], fused=True)
+    race = lab.race({"clipped": ("sgd", options), "betas": ("adam", dict(beta1=0.5))}, "booth", 9, rates=[0.1])
+    clipped, = race.traces["clipped"].quantities["w"]["g"][:1]
+    assert np.linalg.norm(clipped) == pytest.approx(1) and race.traces["betas"].options["betas"] == (0.5, 0.999)
 
 
 def test_files(tmp_path):
@@ -177,13 +186,14 @@ BAD = [
     (["gauss-newton"], "beale", {}, "GaussNewton cannot run on beale: .*residuals"),
     (["sgd", "SGD"], "beale", {}, "SGD takes part twice"), (["sgd"], "beale", dict(steps=0), "steps must be"),
     ([("sgd", dict(lr=1))], "beale", {}, "a fair race finds the lr"), (["sgd"], "beale", dict(seeds=[-1]), "seeds"),
-    ([("sgd", dict(momentom=1))], "beale", {}, "no option 'momentom'; it takes params, lr, momentum"),
+    ([("sgd", dict(momentom=1))], "beale", {}, "no option 'momentom'; it takes lr, momentum"),
     (["lbfgs"], "beale", dict(steps=5), "LBFGS takes 16 gradients in its first step"),
     (["sgd"], "beale", dict(rates=[0]), "rates must be"), (["sgd"], "beale", dict(rates=[1], fair=False), "rates is"),
     (["sgd"], "beale", dict(budget="time"), "budget must be one of gradients, steps"),
-    (["sgd"], "beale", dict(start=[1.0]), "a point on beale has 2 numbers"),
+    (["sgd"], "beale", dict(start=[1.0]), "a point on beale has 2 coordinates"),
     (["sgd"], "beale", dict(start=[1.0, np.nan]), "start must be finite"),
     (["sgd"], lambda w: w, dict(start=[1.0, 2.0]), "must return a Tensor of one number"),
+    (["sgd"], tg.nn.Linear(2, 1), {}, "got a model; tg.tune.compare"),
 ]
 
 

@@ -108,9 +108,10 @@ def test_where_no_rate_helps():
 
 
 @pytest.mark.parametrize("options, error, words", [
-    (dict(smallest=0), ValueError, "0 < smallest < largest < inf; got 0 and 10.0"),
+    (dict(smallest=0), ValueError, r"smallest must lie in \(0, inf\), got 0"),
     (dict(smallest=1.0, largest=0.1), ValueError, "got 1.0 and 0.1"),
-    (dict(steps=2), ValueError, "at least 3, got 2"), (dict(stop=1), ValueError, "above 1 .*got 1"),
+    (dict(steps=2), ValueError, "at least 3, got 2"), (dict(stop=1), ValueError, r"stop must lie in \(1, inf\], got 1"),
+    (dict(smoothing="much"), TypeError, "smoothing must be a number"),
     (dict(smoothing=1), ValueError, "smoothing must lie in .0, 1., got 1"),
     (dict(lr=0.1), TypeError, "looks for lr itself"),
     (dict(optimizer="polyaksgd"), ValueError, "PolyakSGD has no lr to find"),

@@ -78,12 +78,29 @@ def test_numbers_are_chosen():
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: surface("himelblau"), "nearest are himmelblau"), (lambda: surface("ravine", kappa=0.5), "at least 1"),
-    (lambda: surface("chain", n=1), "n >= 2"), (lambda: surface("chain").grid(), "20 coordinates"),
-    (lambda: surface("booth").grid(1), "at least 2"), (lambda: surface("reddi", C=1), "larger than 2")])
+    (lambda: surface("himelblau"), "nearest are himmelblau"),
+    (lambda: surface("ravine", kappa=0.5), r"kappa must lie in \[1, inf\), got 0.5"),
+    (lambda: surface("ravine", kappa="much"), "kappa must be a number"),
+    (lambda: surface("chain", n=1), "n must be a whole number of at least 2"),
+    (lambda: surface("chain").grid(), "20 coordinates"), (lambda: surface("booth").grid(1), "at least 2"),
+    (lambda: surface("reddi", C=1), r"\(2, inf\), got 1"),
+    (lambda: surface("noisy_ravine", batch=0), "batch must be a whole number of at least 1"),
+    (lambda: surface("noisy_moons", samples=-1), "samples must be"),
+    (lambda: surface("booth", row=1), "booth has no option 'row'; it takes none"),
+    (lambda: surface("ravine", kapa=3), "no option 'kapa'; it takes kappa"),
+    (lambda: surface(surface("ravine"), kappa=3), "made already"),
+    (lambda: surface("booth")([1.0, 2.0, 3.0]), r"2 coordinates.*got shape \(3,\)"),
+    (lambda: surface("chain")(np.zeros(2)), "20 coordinates"), (lambda: surface("booth")(3.0), r"shape \(\)")])
 def test_bad_input(call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         call()
+
+
+def test_a_point_may_be_a_list():
+    assert surface("styblinski_tang")([1.0, 2.0]) == surface("styblinski_tang")(np.array([1.0, 2.0]))
+    x, y = (tg.tensor(value, requires_grad=True) for value in (1.0, 2.0))
+    surface("booth")([x, y]).backward()
+    assert (x.grad.item(), y.grad.item()) == tuple(gradient(surface("booth"), (1, 2)))
 
 
 def test_names():

@@ -214,6 +214,8 @@ def test_a_run_of_something_else_is_refused():
     theory, trace = analyse("sgd", "ravine", lr=0.01), record("sgd", "ravine", 3, lr=0.02)
     with pytest.raises(ValueError, match="its lr is 0.01, that of the trace is 0.02"):
         theory.against(trace)
+    with pytest.raises(TypeError, match="what tg.lab.record returns, got int"):
+        theory.against(3)
     with pytest.raises(ValueError, match="its function is rosenbrock"):
         analyse("sgd", "rosenbrock", lr=0.02).against(trace)
     with pytest.raises(ValueError, match="its optimizer is QHM"):
@@ -267,8 +269,22 @@ def test_maps_of_other_rules():
 @pytest.mark.parametrize("arguments, why", [
     (dict(optimizer="adam"), "an option momentum"), (dict(optimizer="aggmo"), "an option momentum"),
     (dict(optimizer="rmsprop"), "no linear map"), (dict(lr=[1, 0]), "rising"),
-    (dict(momentum=[-1, 0.5]), "momentum must"),
+    (dict(momentum=[-1, 0.5]), "momentum must"), (dict(lr="small"), "lr must be a grid"),
     (dict(curvature=[1, 2], kappa=3), "kappa"), (dict(curvature=-1), "positive"), (dict(kappa=0.5), "at least 1")])
 def test_bad_maps(arguments, why):
     with pytest.raises(ValueError, match=why):
         rate_map(**arguments)
+
+
+def test_an_option_that_there_is_not_is_named():
+    with pytest.raises(TypeError, match="SGD has no option 'nestrov'; it takes lr, momentum"):
+        rate_map("sgd", nestrov=True)
+    with pytest.raises(TypeError, match="SGD has no option 'nestrov'"):
+        analyse("sgd", "ravine", nestrov=True)
+
+
+def test_a_best_point_outside_of_a_map_is_told_and_not_drawn():
+    figure = rate_map("sgd", 1.0, lr=[0.1, 0.2], momentum=[0, 0.5]).draw()
+    figure.canvas.draw()
+    edge, best = figure.axes[0].lines
+    assert best.get_label().startswith("best, outside: lr 1,") and np.isnan(best.get_xdata()).all()

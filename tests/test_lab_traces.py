@@ -103,6 +103,48 @@ def test_a_model_is_trained_on_batches():
     np.testing.assert_array_equal(trace.parameters["0.weight"][-1], runs[0][0])
 
 
+def test_other_spellings_and_numbers_of_numpy_are_taken():
+    plain = record("adam", "booth", 3, betas=(0.5, 0.999))
+    assert equal(plain._tree(), record("adam", "booth", np.int64(3), beta1=0.5, fused=True)._tree())
+
+
+@pytest.mark.parametrize("make", [lambda model: tg.optim.NewtonCG(model.named_parameters()),
+                                  lambda model: tg.optim.TrustRegion(model.parameters()), tg.optim.NaturalGradient])
+def test_methods_with_curvature_draw_the_same_numbers_in_a_record(make):
+    x, y = tg.data.moons(16, generator=0)
+    runs = []
+    for recorded in (True, False):
+        tg.manual_seed(0)
+        model = tg.nn.Sequential(tg.nn.Linear(2, 4), tg.nn.BatchNorm1d(4), tg.nn.Dropout(0.5), tg.nn.Linear(4, 2))
+        optimizer = make(model)
+        if recorded:
+            assert record(optimizer, model, 2, data=(x, y), loss=tg.cross_entropy).gradients["0.weight"].all()
+        else:
+            for _ in range(2):
+                optimizer.step(lambda: tg.cross_entropy(model(x), y))
+        runs.append([value.numpy() for value in model.state_dict().values()])
+    for a, b in zip(*runs):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_the_loss_does_not_depend_on_has_no_gradient():
+    trace = record("adam", lambda a, b: (a ** 2).sum(), 3, {"a": [1.0], "b": [2.0]})
+    assert np.isnan(trace.gradients["b"]).all() and trace.gradients["b"].dtype == np.float32
+    assert np.isnan(trace.columns()["b.gradient[0]"]).all() and (trace.parameters["b"] == 2).all()
+    with pytest.raises(ValueError, match="b was not moved in step 0"):
+        tg.lab.explain(trace, 0, "b")
+
+
+def test_a_step_that_a_wrapper_leaves_out_is_none():
+    trace = record(lambda params: tg.optim.Accumulate(tg.optim.SGD(params, lr=0.25), 2), lambda w: w.sum(), 4, [0.0])
+    assert trace.path.ravel().tolist() == [0, 0, -0.25, -0.25, -0.5]
+    assert trace.shares["w"]["gradient"].ravel().tolist() == [0, -0.25, 0, -0.25]
+    np.testing.assert_array_equal(trace.gradients["w"].ravel(), [np.nan, 1, np.nan, 1])
+    assert tg.lab.who_moved(trace).total == {"gradient": 0.5}
+    with pytest.raises(ValueError, match="a wrapper left the step out"):
+        tg.lab.explain(trace, 2)
+
+
 def test_a_made_optimizer_goes_on():
     model = tg.nn.Linear(2, 1)
     x, y = tg.ones(3, 2), tg.zeros(3, 1)
@@ -180,6 +222,19 @@ BAD = [
     (lambda: record(lambda params: 3, "booth", 5), TypeError, "not an Optimizer"),
     (lambda: record(3, "booth", 5), TypeError, "got int"),
     (lambda: record(tg.optim.SGD([tg.ones(1, requires_grad=True)]), "booth", 5), ValueError, "not those"),
+    (lambda: record("sgd", "booth", 5, beta=3), TypeError, "SGD has no option 'beta'; it takes lr, momentum"),
+    (lambda: record(lambda params: tg.optim.SGD(params), "booth", 5, lr=1), TypeError, "no option 'lr'; it takes none"),
+    (lambda: record(dict, "booth", 5), TypeError, "got dict"),
+    (lambda: record("sgd", lambda w: w.sum(), 5, "here"), TypeError, "start must be numbers.*got 'here'"),
+    (lambda: record("sgd", lambda w: w.sum(), 5, [[1.0], [1.0, 2.0]]), TypeError, "start must be numbers"),
+    (lambda: record("sgd", lambda w: w.sum(), 5, []), ValueError, "start holds no number"),
+    (lambda: record("sgd", lambda w: w.sum(), 5, {}), TypeError, "name such as"),
+    (lambda: record("sgd", lambda w: w.sum(), 5, {"a": 1.0, "b": 2.0}), TypeError, "a, b, and does not take these"),
+    (lambda: record("sgd", "booth", 5, [1.0, 2.0, 3.0]), ValueError, r"2 coordinates.*got shape \(3,\)"),
+    (lambda: record("sgd", "noisy_ravine", 5, seed=-1), ValueError, "seed must be a whole number of at least 0"),
+    (lambda: record("sgd", tg.nn.Linear(2, 1), 5, data=tg.ones(2, 2), loss=tg.mse_loss), TypeError, "got Tensor"),
+    (lambda: record("sgd", tg.nn.Linear(2, 1), 5, data=[tg.ones(2, 2), tg.ones(2, 1)], loss=tg.mse_loss), TypeError,
+     "each batch of data must be an .x, y., got Tensor"),
 ]
 
 

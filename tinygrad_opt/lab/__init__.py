@@ -1,6 +1,6 @@
 """The laboratory: instruments that show what an optimizer does, all of them readers of one record of a run."""
 
-from importlib import import_module
+from importlib import import_module as _import
 
 # These are read when they are first asked for; each file is one instrument.
 _LATER = {
@@ -34,7 +34,7 @@ __all__ = list(_LATER)
 def __getattr__(name: str):
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    value = getattr(_import(f".{_LATER[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd.curvature import replaced
+from ..data.dataset import as_generator
 from ..nn import Module
+from ..optim.ranges import POSITIVE, check
 from ..optim.registry import find
-from ..random import Generator, default_generator
+from ..random import Generator
 from ..tensor import Tensor, no_grad
-from .objective import Objective
+from .arguments import one_number, whole
+from .objective import Objective, batches_of
+from .progress import progress_bar
 from .traces import Trace
 
 if TYPE_CHECKING:
@@ -43,13 +47,10 @@ class Ground:
     """
 
     def __init__(self, model: Any, data: Any, loss: Callable | None, start: Any = None) -> None:
-        self.batches = _listed(data)
+        self.batches = None if data is None else list(batches_of(data))
         objective = Objective(model, start, self.batches, loss)
         self.name, self.loss, self.model = objective.name, loss, objective.function
         self.learned = objective.parameters
-        if objective.surface is not None and self.learned["w"].shape != objective.surface.start.shape:
-            raise ValueError(f"a point of {self.name} has {objective.surface.dimensions} coordinates, got shape "
-                             f"{self.learned['w'].shape}")
         self.tensors, self.names = dict(self.learned), set(self.learned)
         if isinstance(self.model, Module):      # running means belong to a point, but no direction changes them
             self.tensors |= {name: tensor for name, tensor in
@@ -68,6 +69,9 @@ class Ground:
         """
         known = {name: self.tensors[name] for name in only or self.tensors}
         if not isinstance(given, Mapping):
+            if isinstance(self.model, Module) and not isinstance(given, Iterable):
+                raise TypeError(f"{what} must be parameters, by name as in model.state_dict() or a list in the order "
+                                f"of model.parameters(); got {type(given).__name__}")
             rows = list(given) if isinstance(self.model, Module) else [given]
             if len(rows) != len(self.learned):
                 raise ValueError(f"{what} has {len(rows)} arrays, {self.name} learns {len(self.learned)}: "
@@ -78,7 +82,7 @@ class Ground:
             lacks, extra = (", ".join(sorted(map(str, names))) or "nothing" for names in (missing, unknown))
             raise ValueError(f"{what} does not fit {self.name}; it lacks {lacks}, and has what {self.name} has not: "
                              f"{extra}")
-        values = {name: _numbers(given[name]) for name in known if name in given}
+        values = {name: _numbers(given[name], f"{what}: {name}") for name in known if name in given}
         for name, value in values.items():
             if value.shape != known[name].shape:
                 raise ValueError(f"{what}: {name} has shape {value.shape}, in {self.name} it has {known[name].shape}")
@@ -86,17 +90,15 @@ class Ground:
 
     def heights(self, points: Iterable[Point], total: int, progress: bool, batches: list | None = None) -> np.ndarray:
         """Return the loss at each point."""
-        from tqdm import tqdm
-        with self._quiet(), tqdm(points, total=total, desc=f"loss of {self.name}", leave=False,
-                                 disable=None if progress else True) as bar:
+        with self._quiet(), progress_bar(points, total, f"loss of {self.name}", progress) as bar:
             return np.array([self._height(point, self.batches if batches is None else batches) for point in bar])
 
     def _height(self, point: Point, batches: list) -> float:
         values = tuple(Tensor(value.astype(self.tensors[name].dtype)) for name, value in point.items())
         if not isinstance(self.model, Module):
-            return _scalar(self.model(*values), self.name)
+            return one_number(self.model(*values), self.name)
         with replaced(self.model, tuple(self.tensors[name] for name in point), values):
-            found = [(_scalar(self.loss(self.model(x), y), "loss"), len(x)) for x, y in batches]
+            found = [(one_number(self.loss(self.model(x), y), "loss"), len(x)) for x, y in batches]
         losses, sizes = zip(*found)
         return float(np.average(losses, weights=sizes))
 
@@ -201,7 +203,7 @@ def interpolate(model: Any, a: Any, b: Any, data: Any = None, loss: Callable | N
     test : (x, y) or iterable of (x, y), optional
         Other data, for a second curve.
     progress : bool, default True
-        Show a progress bar, in a terminal.
+        Show a progress bar, in a terminal or a notebook, where it takes longer than a second.
 
     Returns
     -------
@@ -224,8 +226,7 @@ def interpolate(model: Any, a: Any, b: Any, data: Any = None, loss: Callable | N
     >>> round(line.barrier, 2), round(line.rise, 2)
     (1.59, 1.06)
     """
-    ground = Ground(model, data, loss, None if isinstance(model, Module) else a)
-    _check_points(points)
+    points, ground = whole("points", points, 2), Ground(model, data, loss, None if isinstance(model, Module) else a)
     a, b = ground.point(a, "a"), ground.point(b, "b")
     if a.keys() != b.keys():
         raise ValueError(f"a and b name different things: {', '.join(sorted(a.keys() ^ b.keys()))} is in one of them")
@@ -235,7 +236,7 @@ def interpolate(model: Any, a: Any, b: Any, data: Any = None, loss: Callable | N
         return ({name: (1 - s) * a[name] + s * b[name] for name in a} for s in t)
     losses = ground.heights(line(), points, progress)
     return Interpolation(ground.name, t, losses,
-                         None if test is None else ground.heights(line(), points, progress, _listed(test)))
+                         None if test is None else ground.heights(line(), points, progress, list(batches_of(test))))
 
 
 # ---- planes ---------------------------------------------------------------------------------------------------------
@@ -324,7 +325,7 @@ class Plane:
 
 
 def random_plane(model: Any, data: Any = None, loss: Callable | None = None, points: int = 31, span: float = 1.0,
-                 generator: Generator | None = None, normalisation: str = "filter", *, start: Any = None,
+                 generator: Generator | int | None = None, normalisation: str = "filter", *, start: Any = None,
                  progress: bool = True) -> Plane:
     """Return the loss on a plane of two random directions through the parameters as they are.
 
@@ -336,7 +337,8 @@ def random_plane(model: Any, data: Any = None, loss: Callable | None = None, poi
         Along each side; an odd number has the point itself among them.
     span : float, default 1.0
         How far to go to each side, in lengths of a direction.
-    generator : Generator, optional
+    generator : Generator or int, optional
+        Or its seed; by default that of `tg.manual_seed`.
     normalisation : {"filter", "layer", "none"}, default "filter"
         "filter" gives each row of a direction, which leads to one output, the norm of that row of the weights, and
         leaves biases and the weights of norms, all that have one axis or none, alone. Without it a net whose weights
@@ -367,18 +369,16 @@ def random_plane(model: Any, data: Any = None, loss: Callable | None = None, poi
     >>> plane.loss.shape, float(plane.loss[2, 2]) == tg.cross_entropy(model(x), y).item()
     ((5, 5), True)
     """
-    ground = Ground(model, data, loss, start)
-    _check_points(points)
-    if not 0 < span < np.inf:
-        raise ValueError(f"span must be a positive number, lengths of a direction; got {span!r}")
+    points, ground = whole("points", points, 2), Ground(model, data, loss, start)
+    check("random_plane", "span", span, POSITIVE)
     origin = ground.here()
-    directions = _random_directions(origin, generator or default_generator(), normalisation)
+    directions = _random_directions(origin, generator, normalisation)
     side = np.linspace(-span, span, points)
     return _plane(ground, "a random plane", origin, directions, side, side, progress)
 
 
 def path_plane(path: Any, model: Any, data: Any = None, loss: Callable | None = None, points: int = 31, *,
-               beside: bool = True, generator: Generator | None = None, progress: bool = True) -> Plane:
+               beside: bool = True, generator: Generator | int | None = None, progress: bool = True) -> Plane:
     """Return the loss on the plane that a path chose: that of its two principal directions, through its end.
 
     It shows as much of the path as any plane through the end can. That makes it no picture of the surroundings, so a
@@ -392,8 +392,8 @@ def path_plane(path: Any, model: Any, data: Any = None, loss: Callable | None = 
         As for `random_plane`; a function is the one that the path was walked on.
     beside : bool, default True
         Also return a random plane, as `plane.beside`: it takes as long again.
-    generator : Generator, optional
-        For the random one.
+    generator : Generator or int, optional
+        For the random one, or its seed.
 
     Returns
     -------
@@ -419,7 +419,7 @@ def path_plane(path: Any, model: Any, data: Any = None, loss: Callable | None = 
     """
     snapshots = _snapshots(path)
     ground = Ground(model, data, loss, None if isinstance(model, Module) else snapshots[-1])
-    _check_points(points)
+    points = whole("points", points, 2)
     walked = [ground.point(snapshot, f"snapshot {k} of the path", ground.learned)
               for k, snapshot in enumerate(snapshots)]
     origin = walked[-1]
@@ -433,7 +433,7 @@ def path_plane(path: Any, model: Any, data: Any = None, loss: Callable | None = 
     if not beside:
         return plane
     normalisation = "filter" if any(value.ndim > 1 for value in origin.values()) else "layer"
-    drawn = _random_directions(origin, generator or default_generator(), normalisation)
+    drawn = _random_directions(origin, generator, normalisation)
     return replace(plane, beside=_with_path(ground, "a random plane", origin, drawn, away, points, progress, 1.0))
 
 
@@ -464,7 +464,8 @@ def _share(rows: np.ndarray, across: np.ndarray) -> float:
     return float(((rows @ across) ** 2).sum() / (rows ** 2).sum())
 
 
-def _random_directions(origin: Point, generator: Generator, normalisation: str) -> tuple[Point, Point]:
+def _random_directions(origin: Point, generator: Generator | int | None, normalisation: str) -> tuple[Point, Point]:
+    generator = as_generator(generator)
     kind = find(normalisation, NORMALISATIONS, "normalisation", "tg.lab.random_plane")
     if kind == "filter" and not any(value.ndim > 1 and value.any() for value in origin.values()):
         raise ValueError("no parameter has rows that are not 0, so there is no filter to take the norm of; use "
@@ -502,31 +503,8 @@ def _parts(vector: np.ndarray, like: Point) -> Point:
     return {name: part.reshape(value.shape) for (name, value), part in zip(like.items(), np.split(vector, ends))}
 
 
-def _listed(data: Any) -> list | None:
-    """Return batches as a list, so that every point sees the same ones."""
-    if data is None:
-        return None
-    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        return [data]
-    if not isinstance(data, Iterable):
-        raise TypeError(f"data must be an (x, y) or an iterable of such batches, got {type(data).__name__}")
-    batches = list(data)
-    if not batches:
-        raise ValueError("data has no batches; a generator can be gone through once, pass a list or a DataLoader")
-    return batches
-
-
-def _numbers(value: Any) -> np.ndarray:
-    return np.asarray(value.numpy() if isinstance(value, Tensor) else value, dtype="float64")
-
-
-def _scalar(value: Any, name: str) -> float:
-    if np.size(value.numpy() if isinstance(value, Tensor) else value) != 1:
-        raise TypeError(f"{name} must return one number, it returned shape {np.shape(value)}; reduce it, say with "
-                        ".mean()")
-    return float(value)
-
-
-def _check_points(points: Any) -> None:
-    if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-        raise ValueError(f"points must be a whole number of at least 2, got {points!r}")
+def _numbers(value: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value.numpy() if isinstance(value, Tensor) else value, dtype="float64")
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} must be numbers, got {value!r}") from None

@@ -13,15 +13,18 @@ from ..optim.attribution import ITSELF, SOURCES
 from ..optim.explain import Explanation, aligned, element, shown
 from ..optim.registry import find
 from ..optim.replay import Moment
-from .style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, figure, styled
+from .style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, YELLOW, figure, styled
 from .traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OUTSIDE = "outside"                     # of the rule: a wrapper that pulls back, the wall of a box
-COLORS = dict(zip((*SOURCES, ITSELF, OUTSIDE), (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "#999999")))
-HATCHES = dict(zip(COLORS, ("", "///", "...", "xxx", "\\\\\\", "++", "---")))
+ROUNDING = "rounding"                   # of the parameter's dtype, where it is coarse
+COLORS = dict(zip((*SOURCES, ITSELF, OUTSIDE, ROUNDING),
+                  (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "#999999", YELLOW)))
+HATCHES = dict(zip(COLORS, ("", "///", "...", "xxx", "\\\\\\", "++", "---", "oo")))
+SEEN = 5e-4                             # the share of the way from which rounding is told
 BARS = 100                              # that can be told apart in a figure
 
 
@@ -59,12 +62,12 @@ class Movement:
 
     @property
     def percent(self) -> dict[str, float]:
-        """`total` in percent of the displacement; NaN where the end is the start."""
+        """`total` in percent of the displacement; NaN where the end is the start, or no number."""
         return {source: 100 * part / self.displacement if self.displacement else float("nan")
                 for source, part in self.total.items()}
 
     def __str__(self) -> str:
-        percent = [*self.percent.values(), 100.0 if self.displacement else float("nan")]
+        percent = [*self.percent.values(), 100.0 if 0 < self.displacement < np.inf else float("nan")]
         columns = [["", *self.total, "together"], ["forward", *aligned([*self.total.values(), self.displacement])],
                    ["share", *(f"{_shown(number, 1):>7} %" for number in percent)],
                    ["path", *aligned(self.path.values()), ""]]
@@ -110,13 +113,13 @@ def who_moved(trace: Trace, name: str | None = None) -> Movement:
     -------
     Movement
         It prints as a table and draws itself. The sources are those of `optim.attribution.attribute`; besides there
-        are `rule`, for parameters whose rule works on matrices, and `outside`, for what moved a parameter after the
-        rule, such as Lookahead or the wall of a box.
+        are `rule`, for parameters whose rule works on matrices, `outside`, for what moved a parameter after the rule,
+        such as Lookahead or the wall of a box, and `rounding`, where half precision loses a part of the steps.
 
     Raises
     ------
-    ValueError
-        When there is no such parameter, or no step of the run can be split.
+    TypeError, ValueError
+        When it is no Trace, there is no such parameter, or no step of the run can be split.
 
     Examples
     --------
@@ -129,32 +132,43 @@ def who_moved(trace: Trace, name: str | None = None) -> Movement:
     memory    1.25        29.4 %  1.25
     together  4.25       100.0 %
     """
+    _check_trace(trace)
     names = [_named(trace, name)] if name is not None else list(trace.parameters)
     if not any(each in trace.shares for each in names):
         raise ValueError(f"the steps of {trace.optimizer} cannot be split: its rule works on whole matrices, or it has "
                          "none; who_moved is for elementwise rules and those with norms")
-    way = np.concatenate([(trace.parameters[each][-1] - trace.parameters[each][0]).ravel() for each in names])
-    length = float(np.linalg.norm(np.float64(way)))
-    unit, pieces = way / length if length else np.zeros(len(way)), [_pieces(trace, each) for each in names]
+    ends = [(np.float64(trace.parameters[each][-1]), np.float64(trace.parameters[each][0])) for each in names]
     forward, pushes = {}, {}
-    for source in (source for source in COLORS if any(source in piece for piece in pieces)):
-        steps = np.concatenate([piece.get(source, np.zeros_like(piece["gradient" if "gradient" in piece else ITSELF]))
-                                for piece in pieces], axis=1)
-        forward[source], pushes[source] = steps @ unit, np.linalg.norm(steps, axis=1)
+    with np.errstate(all="ignore"):                 # of a run that diverged
+        way = np.concatenate([(end - start).ravel() for end, start in ends])
+        length = float(_lengths(way))
+        unit, pieces = way / length if length else np.zeros(len(way)), [_pieces(trace, each) for each in names]
+        for source in (source for source in COLORS if any(source in piece for piece in pieces)):
+            steps = np.concatenate([piece.get(source, np.zeros_like(piece["gradient" if "gradient" in piece
+                                                                          else ITSELF])) for piece in pieces], axis=1)
+            along = steps @ unit
+            if source != ROUNDING or abs(along.sum()) > SEEN * length:
+                forward[source], pushes[source] = along, _lengths(steps)
     what = name if name is not None else ", ".join(names) if len(names) < 4 else f"{len(names)} parameters"
     return Movement(f"Who moved {what}: {trace.optimizer} on {trace.function}, {len(trace)} steps", length, forward,
                     pushes)
 
 
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    """Return the norms of rows, also where their squares are too small or too large to be numbers."""
+    top = abs(rows).max(axis=-1, initial=0.0)
+    scale = np.where((0 < top) & (top < np.inf), top, 1.0)
+    return scale * np.linalg.norm(rows / scale[..., None], axis=-1)
+
+
 def _pieces(trace: Trace, name: str) -> dict[str, np.ndarray]:
-    """Return the sources of each step of a parameter, flat, with what came from outside of the rule."""
-    p = trace.parameters[name]
-    update = np.diff(p.astype(float), axis=0)
+    """Return the sources of each step of a parameter, flat, with what came from outside of the rule or was rounded."""
+    p, eps = trace.parameters[name].astype(float), np.finfo(trace.parameters[name].dtype).eps
+    update = np.diff(p, axis=0)
     shares = trace.shares.get(name, {ITSELF: update})
-    outside = update - sum(shares.values())
-    rounding = 8 * np.finfo(p.dtype).eps * (abs(p[:-1]) + abs(p[1:]) + sum(map(abs, shares.values())))
-    if (abs(outside) > rounding).any():
-        shares = shares | {OUTSIDE: outside}
+    left = update - sum(shares.values())
+    rounding = 8 * eps * (abs(p[:-1]) + abs(p[1:]) + sum(map(abs, shares.values())))
+    shares = shares | {OUTSIDE if (abs(left) > rounding).any() else ROUNDING: left}
     return {source: part.reshape(len(trace), -1) for source, part in shares.items()}
 
 
@@ -189,6 +203,7 @@ def explain(trace: Trace, step: int, name: str | None = None, index: Any = None)
     >>> line.formula, line.value == trace.quantities["w"]["m_hat"][7, 1].item()
     ('m̂ ← m / (1 − β₁^t)', True)
     """
+    _check_trace(trace)
     if not isinstance(step, (int, np.integer)) or not -len(trace) <= step < len(trace):
         raise IndexError(f"the record has steps 0 to {len(trace) - 1}, got {step!r}")
     if not trace.formula:
@@ -199,8 +214,8 @@ def explain(trace: Trace, step: int, name: str | None = None, index: Any = None)
     place = element(index, name, p[step + 1] - p[step])
     values = {key: shown(column[step], place, shape) for key, column in trace.quantities.get(name, {}).items()
               if not re.fullmatch(r"total\d+", key)}
-    if "p" not in values:
-        raise ValueError(f"{name} was not moved in step {step}: it had no gradient")
+    if "p" not in values or np.isnan(values["p"]) and not np.isnan(p[step + 1][place]):
+        raise ValueError(f"{name} was not moved in step {step}: it had no gradient, or a wrapper left the step out")
     formulas = trace.formula.splitlines()
     targets, known = [formula.split(" ← ")[0] for formula in formulas], {letter(key): values[key] for key in values}
     raw = float(trace.gradients[name][step][place])
@@ -210,17 +225,26 @@ def explain(trace: Trace, step: int, name: str | None = None, index: Any = None)
         given = raw * (1 + shares.get("clipping", 0.0) / shares["gradient"])
     kept = {key: shown(column[step - 1], place, shape) for key, column in trace.state.get(name, {}).items()
             if step and key != "step"}
+    # A half is the rounded copy of its master, and no other number.
+    before, master, now = float(p[step][place]), kept.pop("master", None), float(p[step + 1][place])
+    with np.errstate(over="ignore"):
+        before = master if master is not None and p.dtype.type(master) == p[step][place] else before
+        now = values["p"] if p.dtype.type(values["p"]) == p[step + 1][place] else now
     options = {key: value for key, value in values.items()
                if trace.quantities[name][key].ndim == 1 and letter(key) not in targets}
     lines = [Moment(target, formula, None if target in targets[k + 1:] else known.get(target))
              for k, (target, formula) in enumerate(zip(targets, formulas))]
-    return Explanation(f"{trace.optimizer} on {trace.function}", name, shape, place, step, float(p[step][place]),
-                       values["p"], float(p[step + 1][place]), raw, given, "grad_transforms", kept, options, lines,
-                       shares)
+    return Explanation(f"{trace.optimizer} on {trace.function}", name, shape, place, step, before, values["p"], now,
+                       raw, given, "grad_transforms", kept, options, lines, shares)
 
 
 def _shown(percent: float, digits: int) -> str:
     return "–" if np.isnan(percent) else f"{percent:.{digits}f}"
+
+
+def _check_trace(trace: Any) -> None:
+    if not isinstance(trace, Trace):
+        raise TypeError(f"trace must be what tg.lab.record returns, got {type(trace).__name__}")
 
 
 def _named(trace: Trace, name: Any) -> str:

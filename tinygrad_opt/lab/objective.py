@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .. import autograd
 from ..nn import Module
 from ..random import Generator
 from ..tensor import Tensor, enable_grad
+from .arguments import whole
 from .surfaces import Surface, surface
 
 
@@ -44,7 +45,7 @@ class Objective:
                  seed: int = 0) -> None:
         self.evaluations, self.function = 0, surface(function) if isinstance(function, str) else function
         self.surface = self.function if isinstance(self.function, Surface) else None
-        self._random = Generator(seed).numpy
+        self._random = Generator(whole("seed", seed, 0)).numpy
         self._batches: Iterator[tuple[Any, Any]] | None = None
         if isinstance(self.function, Module):
             self._of_model(start, data, loss)
@@ -66,7 +67,7 @@ class Objective:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError(f"{self.name} has no parameter that requires a gradient; nothing is learned")
-        self._batches = _batches(data)
+        self._batches = _endless(data)
 
     def _of_function(self, start: Any, data: Any, loss: Any) -> None:
         function = self.function
@@ -78,7 +79,24 @@ class Objective:
             raise TypeError("a function needs start=, the numbers where its parameters begin")
         self.name = getattr(function, "name", getattr(function, "__name__", type(function).__name__))
         named = start if isinstance(start, Mapping) else {"w": start}
+        if not named or not all(isinstance(name, str) for name in named):
+            raise TypeError(f"start must be numbers, or name such as {{'a': 1.0, 'b': [2.0, 3.0]}}; got {start!r}")
+        self._takes(named)
         self.parameters = {name: Tensor(_floating(value), requires_grad=True) for name, value in named.items()}
+        if self.surface is not None:
+            self.surface.check_point(next(iter(self.parameters.values())).shape)
+        if not any(p.numel() for p in self.parameters.values()):
+            raise ValueError(f"start holds no number, so nothing can move; got {start!r}")
+
+    def _takes(self, named: Iterable[str]) -> None:
+        """Raise TypeError where the function cannot be called with a Tensor for each name."""
+        try:
+            inspect.signature(self.function).bind(*named)
+        except ValueError:                          # of a builtin, nothing is known
+            return
+        except TypeError as error:
+            raise TypeError(f"{self.name} is called with a Tensor for each name in start, {', '.join(named)}, and does "
+                            f"not take these: {error}") from None
 
     def begin(self, t: int) -> None:
         """Make ready for step t, from 0: draw the batch or the samples that all its evaluations see."""
@@ -131,10 +149,13 @@ class Objective:
                 w.data = np.clip(w.numpy(), *np.transpose(self.surface.box))
 
     def _checked(self, loss: Any) -> Tensor:
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            what = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise TypeError(f"{self.name} must return a Tensor of one number, the loss, it returned {what}; reduce it, "
-                            "say with .mean()")
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"{self.name} must return a Tensor of one number, the loss, it returned "
+                            f"{type(loss).__name__}; compute it from the Tensors that it is given, and return it as it "
+                            "is")
+        if loss.numel() != 1:
+            raise TypeError(f"{self.name} must return a Tensor of one number, the loss, it returned a Tensor of shape "
+                            f"{loss.shape}; reduce it, say with .mean()")
         if not loss.requires_grad and loss.grad_fn is None:
             raise TypeError(f"what {self.name} returned does not depend on its parameters by a graph; compute it from "
                             "the Tensors that the function is given")
@@ -144,18 +165,40 @@ class Objective:
 def _floating(value: Any) -> Any:
     """Return numbers as floating point: whole ones too are a place to start from."""
     value = value.detach().numpy() if isinstance(value, Tensor) else value
-    return value if np.asarray(value).dtype.kind == "f" else np.asarray(value, dtype="float32")
+    try:
+        dtype = np.asarray(value).dtype
+    except ValueError:                              # rows of different lengths
+        dtype = np.dtype(object)
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise TypeError(f"start must be numbers of at most double precision, such as [1.0, -2.0]; got {value!r}")
+    return value if dtype.kind == "f" else np.asarray(value, dtype="float32")
 
 
-def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield batches for ever."""
+def batches_of(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of an (x, y), which is one, or of an iterable of such.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is neither, or has none.
+    """
     if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        while True:
-            yield data
-    if not isinstance(data, Iterable):
+        yield data
+        return
+    if not isinstance(data, Iterable) or hasattr(data, "shape"):
         raise TypeError(f"data must be an (x, y) or an iterable of such batches, got {type(data).__name__}")
+    none = True
+    for batch in data:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"each batch of data must be an (x, y), got {type(batch).__name__}; a single batch is a "
+                            "tuple of two arrays, data=(x, y)")
+        none = False
+        yield batch
+    if none:
+        raise ValueError("data has no batches; a generator can be gone through once, pass a list or a DataLoader")
+
+
+def _endless(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield batches for ever."""
     while True:
-        first = next(iterator := iter(data), None)
-        if first is None:
-            raise ValueError("data has no batches; a generator can be gone through once, pass a list or a DataLoader")
-        yield from chain([first], iterator)
+        yield from batches_of(data)

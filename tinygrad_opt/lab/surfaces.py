@@ -6,6 +6,7 @@ array of any number of points, so that it can be drawn. The first axis of the ar
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import e, pi
@@ -15,9 +16,13 @@ import numpy as np
 
 from .. import ops
 from ..data import moons
+from ..optim.ranges import Range, check
 from ..optim.registry import find
+from ..tensor import Tensor
+from .arguments import refuse_unknown, whole
 
 Interval = tuple[float, float]
+CONDITION = Range("[1, inf)")                   # the steepest curvature over the flattest
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,21 @@ class Surface:
     walled: bool = False
 
     def __call__(self, w: Any) -> Any:
+        if isinstance(w, (list, tuple)) and not any(isinstance(part, Tensor) for part in w):
+            w = np.asarray(w, dtype="float64")
+        self.check_point(getattr(w, "shape", (len(w),) if isinstance(w, (list, tuple)) else ()))
         return self.function(w)
+
+    def check_point(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError unless an array of this shape holds the coordinates of a point, or of several.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        """
+        if shape[:1] != (self.dimensions,):
+            raise ValueError(f"a point on {self.name} has {self.dimensions} coordinates, which are the first axis; got "
+                             f"shape {tuple(shape)}")
 
     @property
     def dimensions(self) -> int:
@@ -91,8 +110,7 @@ class Surface:
         """
         if self.dimensions != 2:
             raise ValueError(f"{self.name} has {self.dimensions} coordinates; only a surface in the plane has a grid")
-        if not isinstance(points, int) or points < 2:
-            raise ValueError(f"points must be a whole number of at least 2, got {points!r}")
+        points = whole("points", points, 2)
         x, y = (np.linspace(*interval, points) for interval in box or self.box)
         with np.errstate(all="ignore"):
             return x, y, self(np.stack(np.meshgrid(x, y)))
@@ -109,17 +127,19 @@ def surface(name: str | Surface, **options: float) -> Surface:
     name : str
         One of `list_surfaces()`; a Surface is returned as it is.
     **options
-        `kappa`, the condition number, of ravine and chain; `n`, the number of coordinates, of chain.
+        `kappa`, the condition number, of ravine, noisy_ravine and chain; `n`, the number of coordinates, of chain;
+        `samples` and `batch`, how many there are and a step sees, of noisy_ravine and noisy_moons; `C`, the rare slope,
+        of reddi. A Surface has been made with its own.
 
     Raises
     ------
-    ValueError
-        When there is none, naming the three nearest.
+    TypeError, ValueError
+        When there is none, naming the three nearest, or an option is unknown or out of range.
 
     Examples
     --------
     >>> import tinygrad_opt as tg
-    >>> tg.lab.surface("three-hump camel").name, tg.lab.surface("ravine", kappa=4)([1.0, 1.0])
+    >>> tg.lab.surface("three-hump camel").name, tg.lab.surface("ravine", kappa=4)([1.0, 1.0]).item()
     ('three_hump_camel', 2.5)
     >>> tg.lab.surface("rosenbrok")                 # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -127,8 +147,11 @@ def surface(name: str | Surface, **options: float) -> Surface:
     ValueError: there is no surface named 'rosenbrok'; the nearest are rosenbrock, ... (see tg.lab.list_surfaces())
     """
     if isinstance(name, Surface):
+        refuse_unknown(f"a Surface, {name.name}, which is made already,", options, ())
         return name
-    return SURFACES[find(name, SURFACES, "surface", "tg.lab.list_surfaces()")](**options)
+    name = find(name, SURFACES, "surface", "tg.lab.list_surfaces()")
+    refuse_unknown(name, options, inspect.signature(SURFACES[name]).parameters)
+    return SURFACES[name](**options)
 
 
 def list_surfaces() -> list[str]:
@@ -141,8 +164,7 @@ def list_surfaces() -> list[str]:
 
 def ravine(kappa: float = 100.0) -> Surface:
     """Return a quadratic bowl, kappa times as steep along y as along x."""
-    if not kappa >= 1:
-        raise ValueError(f"kappa must be at least 1, the steepest curvature over the flattest; got {kappa!r}")
+    check("ravine", "kappa", kappa, CONDITION)
 
     def function(w: Any) -> Any:
         x, y = w
@@ -157,8 +179,8 @@ def chain(n: int = 20, kappa: float = 100.0) -> Surface:
     A method that adds up gradients moves one coordinate further in each step, whatever its rate (Nesterov,
     Introductory Lectures on Convex Optimization, 2004, section 2.1.4; kappa as in Goh, Distill 2017).
     """
-    if not isinstance(n, int) or n < 2 or not kappa > 1:
-        raise ValueError(f"a chain has n >= 2 coordinates and kappa > 1; got n = {n!r}, kappa = {kappa!r}")
+    n = whole("n", n, 2)
+    check("chain", "kappa", kappa, Range("(1, inf)"))
     pull = 4 / (kappa - 1)                                          # twice the factor of the squared norm
 
     def function(w: Any) -> Any:
@@ -173,6 +195,8 @@ def chain(n: int = 20, kappa: float = 100.0) -> Surface:
 
 def noisy_ravine(kappa: float = 20.0, samples: int = 200, batch: int = 8) -> Surface:
     """Return the mean of ravines whose centres are scattered around 0; a step sees `batch` of them."""
+    check("noisy_ravine", "kappa", kappa, CONDITION)
+    samples, batch = whole("samples", samples), whole("batch", batch)
     centres = np.random.default_rng(0).standard_normal((2, samples, 1)) * [[[0.8]], [[0.8]]]
     centres -= centres.mean(axis=1, keepdims=True)
 
@@ -192,6 +216,7 @@ def noisy_ravine(kappa: float = 20.0, samples: int = 200, batch: int = 8) -> Sur
 
 def noisy_moons(samples: int = 200, batch: int = 10) -> Surface:
     """Return the loss of logistic regression without a bias on two moons, a small L2 penalty with it."""
+    samples, batch = whole("samples", samples), whole("batch", batch)
     points, labels = (t.numpy() for t in moons(samples, noise=0.2, generator=0))
     signed = ((points - points.mean(axis=0)) * (2.0 * labels[:, None] - 1)).astype("float64")   # right where x·w > 0
 
@@ -213,8 +238,7 @@ def reddi(C: float = 3.0) -> Surface:
     Every third step sees C x, the others -x, on [-1, 1]: the mean falls towards -1, and Adam with betas (0, 1/(1+C^2))
     goes to +1.
     """
-    if not C > 2:
-        raise ValueError(f"C must be larger than 2, so that the mean slope is positive; got {C!r}")
+    check("reddi", "C", C, Range("(2, inf)"))              # so that the mean slope is positive
 
     def of(slope: float) -> Callable[[Any], Any]:
         return lambda w: slope * w[0]
@@ -321,6 +345,11 @@ def _surface(name: str, function: Callable, start: Any, minima: list, lowest: fl
                    walled)
 
 
+def _always(row: tuple) -> Callable[[], Surface]:
+    """Return what makes a surface without options."""
+    return lambda: _surface(row[0].__name__, *row)
+
+
 def _square(half: float) -> tuple[Interval, Interval]:
     return (-half, half), (-half, half)
 
@@ -348,6 +377,6 @@ _FIXED = [
 
 SURFACES: dict[str, Callable[..., Surface]] = {
     "ravine": ravine,
-    **{row[0].__name__: (lambda row=row: _surface(row[0].__name__, *row)) for row in _FIXED},
+    **{row[0].__name__: _always(row) for row in _FIXED},
     "chain": chain, "noisy_ravine": noisy_ravine, "noisy_moons": noisy_moons, "reddi": reddi,
 }

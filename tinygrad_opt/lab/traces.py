@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -16,12 +17,15 @@ from ..io import load, save
 from ..optim.attribution import attributions
 from ..optim.optimizer import Optimizer
 from ..optim.registry import optimizer_class
-from ..optim.replay import replays, stepping
+from ..optim.replay import Replay, replays, stepping
 from ..optim.second_order.base import SecondOrder
 from ..optim.second_order.lbfgs import LBFGS
 from ..optim.sophia import SophiaG, SophiaH
+from ..spelling import SPEED
 from ..tensor import Tensor
+from .arguments import refuse_unknown, whole
 from .objective import Objective
+from .snapshots import untouched
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,7 +47,7 @@ class Trace:
     loss : (n + 1,) array
         At each point, of the batch or the samples that the step saw; the last of the whole function, NaN for a model.
     gradients : dict of (n, ...) arrays
-        As they came from backward.
+        As they came from backward; NaN in a step that left none, of a parameter that the loss does not depend on, say.
     quantities : dict of dict of (n, ...) arrays
         Of each parameter what its rule names, `m_hat` or `lr`, with the last value that a step gave it.
     state : dict of dict of (n, ...) arrays
@@ -194,11 +198,21 @@ def record(optimizer: Any, function: Any, steps: int, start: Any = None, *, data
     >>> trace.quantities["w"]["m_hat"].shape, trace.path[0].tolist()
     ((200, 2), [-1.5, 2.0])
     """
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
-    objective = Objective(function, start, data, loss, seed)
+    steps, objective = whole("steps", steps), Objective(function, start, data, loss, seed)
     maker = make_optimizer(optimizer, objective.parameters, options)
     return Recorder(maker, objective).run(steps)
+
+
+def check_options(maker: Any, options: Iterable[str], label: str = "") -> None:
+    """Raise TypeError where a class, or a function of parameters, does not take one of some options."""
+    takes = inspect.signature(maker).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return
+    known = list(takes)[1:]                         # after the parameters to optimize
+    if isinstance(maker, type) and issubclass(maker, Optimizer):
+        spelled = {*SPEED, *(("beta1", "beta2") if "betas" in known else ())}
+        known, options = [*known, "grad_transforms"], [option for option in options if option not in spelled]
+    refuse_unknown(label or getattr(maker, "__name__", type(maker).__name__), options, known)
 
 
 def make_optimizer(optimizer: Any, parameters: dict[str, Tensor], options: dict[str, Any]) -> Optimizer:
@@ -212,9 +226,10 @@ def make_optimizer(optimizer: Any, parameters: dict[str, Tensor], options: dict[
                              "model; pass its class, or the model that it belongs to")
         return optimizer
     made = optimizer_class(optimizer) if isinstance(optimizer, str) else optimizer
-    if not callable(made):
+    if not callable(made) or isinstance(made, type) and not issubclass(made, Optimizer):
         raise TypeError("optimizer must be a name, a class, a function that makes one, or an Optimizer; got "
-                        f"{type(optimizer).__name__}")
+                        f"{made.__name__ if isinstance(made, type) else type(optimizer).__name__}")
+    check_options(made, options)
     result = made(list(parameters.items()), **options)
     if not isinstance(result, Optimizer):
         raise TypeError(f"{getattr(made, '__name__', made)!r} returned {type(result).__name__}, not an Optimizer")
@@ -233,6 +248,7 @@ class Recorder:
 
     def __init__(self, optimizer: Optimizer, objective: Objective) -> None:
         self.optimizer, self.objective, self.t = optimizer, objective, 0
+        self.inside = stepping(optimizer)
         self.names = {p: name for name, p in objective.parameters.items()}
         self.rows: list[dict[Any, Any]] = []
         self.start = {name: p.numpy().copy() for name, p in objective.parameters.items()}
@@ -243,15 +259,14 @@ class Recorder:
 
     def run(self, steps: int) -> Trace:
         """Take steps and return the record of all steps so far."""
-        inside = stepping(self.optimizer)
-        before = [inner._remembers for inner in inside]
+        before = [inner._remembers for inner in self.inside]
         try:
-            for inner in inside:
+            for inner in self.inside:
                 inner._remembers = True
             for _ in range(steps):
                 self.rows.append(self.step())
         finally:
-            for inner, remembers in zip(inside, before):
+            for inner, remembers in zip(self.inside, before):
                 inner._remembers = remembers
         return self.trace()
 
@@ -260,27 +275,38 @@ class Recorder:
         optimizer, objective = self.optimizer, self.objective
         objective.begin(self.t)
         row: dict[Any, Any] = {"lr": optimizer.param_groups[0].get("lr", np.nan)}
-        curved = objective.gradients() if isinstance(optimizer, SecondOrder) else {}
+        curved, counts = self._curved(), [inner.step_count for inner in self.inside]
         row["loss"] = float(drive(optimizer, objective, self.t))
-        slopes = curved or self._slopes()
+        # A wrapper may leave a step out, and what its optimizer remembers is then of an older one.
+        moved = [inner for inner, count in zip(self.inside, counts) if inner.step_count != count]
+        replayed = [pair for inner in moved for pair in replays(inner)]
+        slopes = curved or self._slopes(moved, replayed)
         objective.confine()
         row["evaluations"], self.t = objective.evaluations, self.t + 1
         for name, p in objective.parameters.items():
-            row["parameters", name], row["gradients", name] = p.numpy().copy(), slopes.get(name)
+            row["parameters", name] = p.numpy().copy()
+            row["gradients", name] = slopes.get(name, np.full(p.shape, np.nan, p.dtype))
             for key, value in flat(optimizer.state.get(p, {})):
                 row["state", name, key] = value
-        for p, replay in replays(optimizer):
+        for p, replay in replayed:
             row.update((("quantities", self.names[p], key), value) for key, value in replay.after.items()
                        if isinstance(value, (float, int, np.ndarray)))
-        for p, parts in attributions(optimizer):
+        for p, parts in (pair for inner in moved for pair in attributions(inner)):
             row.update((("shares", self.names[p], source), part) for source, part in parts.items())
         return row
 
-    def _slopes(self) -> dict[str, np.ndarray]:
+    def _curved(self) -> dict[str, np.ndarray]:
+        """Return the gradients where a step begins that asks for many: a way forward that leaves no trace."""
+        if not isinstance(self.optimizer, SecondOrder):
+            return {}
+        with untouched(self.objective.function, self.optimizer):
+            return self.objective.gradients()
+
+    def _slopes(self, moved: list[Optimizer], replayed: list[tuple[Tensor, Replay]]) -> dict[str, np.ndarray]:
         """Return the gradients of the last evaluation, as they were before anything processed them."""
         found = {name: p._grad.numpy().copy() for name, p in self.objective.parameters.items() if p._grad is not None}
-        found.update((self.names[p], replay.before["g"]) for p, replay in replays(self.optimizer))
-        for inner in stepping(self.optimizer):
+        found.update((self.names[p], replay.before["g"]) for p, replay in replayed)
+        for inner in moved:
             found.update((self.names[p], Tensor._wrap(g).numpy()) for p, g in inner._raw.items())
         return found
 

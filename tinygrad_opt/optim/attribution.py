@@ -107,8 +107,8 @@ def last_step(optimizer: Any, p: Tensor) -> tuple[Any, int, Run | MatrixRun, int
         if hasattr(inner, "report") and inner.step_count:
             raise RuntimeError(f"{owner} has no rule to go through line by line; what its last step did is in "
                                "optimizer.report")
-        raise RuntimeError(f"{owner} has not taken a step since it was made or loaded, so there is nothing to explain; "
-                           "call backward() and step() first")
+        raise RuntimeError(f"{owner} has not taken a step since it was made, loaded or given a group, so there is "
+                           "nothing to explain; call backward() and step() first")
     if not p._data.size:
         raise ValueError(f"the parameter of shape {p.shape} has no numbers, so nothing moved")
     found = next(((run, k) for run in plan.runs for k, other in enumerate(run.params) if other is p), None)

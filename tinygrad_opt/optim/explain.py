@@ -128,7 +128,7 @@ class Explanation:
         given: list[tuple[str, Any, str]] = [("p", self.before, "")]
         if self.raw is not None:
             given.append(("g", self.raw, "from backward"))
-        if self.gradient is not None and self.gradient != self.raw:
+        if self.gradient is not None and self.gradient != self.raw and not math.isnan(self.gradient):
             factor = "" if numpy.isnan(self.clipping) else f"× {_number(self.clipping)} by "
             given.append(("g", self.gradient, f"{factor}{self.transforms}"))
         given += [(name, value, "kept") for name, value in self.state.items()]
@@ -246,10 +246,12 @@ def element(index: Any, name: str, change: numpy.ndarray) -> tuple[int, ...]:
 
     Raises
     ------
-    TypeError, IndexError
-        When it is no place, or lies outside.
+    TypeError, ValueError, IndexError
+        When it is no place, or lies outside, or there is none.
     """
     shape = change.shape
+    if not change.size:
+        raise ValueError(f"{name} of shape {shape} has no numbers, so nothing moved")
     if index is None:
         return tuple(map(int, numpy.unravel_index(numpy.argmax(numpy.abs(change)), shape)))
     try:

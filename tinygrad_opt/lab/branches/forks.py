@@ -1,16 +1,10 @@
-"""Forks and ways back: a training copied at a step, taken back by some steps, or left as if nothing had been.
-
-All stand on a `Snapshot`: what parameters, state, options, buffers and generators are at a moment, each kept with the
-object that holds it. So it is put back in place, to the bit, and whoever refers to these objects still does.
-"""
+"""Forks and ways back: a training copied at a step and gone on with twice, or taken back by some steps."""
 
 from __future__ import annotations
 
 import copy
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,124 +12,16 @@ import numpy as np
 
 from ...nn import Module
 from ...optim.optimizer import Optimizer
-from ...random import Generator, default_generator
-from ...tensor import Tensor, ndarray
+from ...tensor import Tensor
+from ..arguments import whole
 from ..objective import Objective
+from ..snapshots import Snapshot, is_object, untouched
 from ..style import BLUE, PURPLE, VERMILION, figure, styled
+from ..surfaces import Surface
 from ..traces import Recorder, Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# Who listens, and what is planned, belongs to the moment and not to the training.
-PASSING = {"_plans", "_raw", "_hooks", "_forward_hooks", "_forward_pre_hooks"}
-FOREIGN = {*sys.stdlib_module_names, "numpy", "cupy", "matplotlib"}
-INSTRUMENTS = __name__.rpartition(".")[0]
-
-
-class Snapshot:
-    """What some objects hold now; `restore` puts it back.
-
-    It walks through all that they hold, and through the objects whose methods are an optimizer's hooks, such as an
-    average of the parameters. Instruments of the laboratory stay as they are.
-
-    Parameters
-    ----------
-    *parts
-        Models, optimizers, schedulers, Tensors, or lists and dicts of these.
-    data : object, optional
-        Where batches come from. Of it, generators and attributes are kept and no array is copied.
-    """
-
-    def __init__(self, *parts: Any, data: Any = None) -> None:
-        self._kept: dict[int, tuple[Any, Any]] = {}
-        self._walk([*parts, default_generator()], whole=True)
-        self._walk([data], whole=False)
-
-    def _walk(self, waiting: list[Any], whole: bool) -> None:
-        while waiting:
-            value = waiting.pop()
-            if id(value) in self._kept or not (whole or _is_object(value) or hasattr(value, "bit_generator")):
-                continue
-            content, inside = _read(value)
-            if content is not None:
-                self._kept[id(value)] = value, content
-            waiting += inside
-
-    @property
-    def generators(self) -> list[Generator]:
-        """The generators among the objects, the default one first."""
-        return [value for value, _ in self._kept.values() if isinstance(value, Generator)]
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for value, content in self._kept.values():
-            _write(value, content)
-
-
-def _is_object(value: Any) -> bool:
-    """Whether something keeps attributes that may be part of a training: no function, no class, no instrument."""
-    home = type(value).__module__
-    return (hasattr(value, "__dict__") and home.partition(".")[0] not in FOREIGN
-            and not home.startswith(INSTRUMENTS) and not isinstance(value, type))
-
-
-def _read(value: Any) -> tuple[Any, list[Any]]:
-    """Return what is to be put back into an object, or None, and the objects inside."""
-    if isinstance(value, Tensor):
-        if value._node is not None:                 # a result, which nobody writes to
-            return None, []
-        return (value._data, value._data.copy(), value._grad, value._requires_grad), [value._grad]
-    if isinstance(value, ndarray):
-        return value.copy(), []
-    if isinstance(value, dict):
-        return dict(value), list(value.values())
-    if isinstance(value, (list, set)):
-        return value.copy(), list(value)
-    if isinstance(value, tuple):
-        return None, list(value)
-    if hasattr(value, "bit_generator"):
-        return value.bit_generator.state, []
-    if not _is_object(value):
-        return None, []
-    kept = {key: part for key, part in vars(value).items() if key not in PASSING}
-    hooks = vars(value).get("_hooks") if isinstance(value, Optimizer) else None
-    listening = [getattr(hook, "__self__", None) for some in (hooks or {}).values() for hook in some]
-    return kept, [*kept.values(), *filter(_is_object, listening)]
-
-
-def _write(value: Any, content: Any) -> None:
-    """Put back what `_read` returned."""
-    if isinstance(value, Tensor):
-        value._data, numbers, value._grad, value._requires_grad = content
-        value._data[...] = numbers
-        value._version[0] += 1
-        value._buffer = None                        # it may be the memory of a gradient that is back in use
-    elif isinstance(value, ndarray):
-        value[...] = content
-    elif isinstance(value, (dict, set)):
-        value.clear()
-        value.update(content)
-    elif isinstance(value, list):
-        value[:] = content
-    elif hasattr(value, "bit_generator"):
-        value.bit_generator.state = content
-    else:
-        held = vars(value)
-        for key in held.keys() - content.keys() - PASSING:
-            del held[key]
-        held.update(content)
-        held.get("_plans", {}).clear()              # they are made for what has just been replaced
-
-
-@contextmanager
-def untouched(*parts: Any, data: Any = None) -> Iterator[None]:
-    """Leave some objects, and the order of the batches, as they were before a `with` block, whatever it does."""
-    before = Snapshot(*parts, data=data)
-    try:
-        yield
-    finally:
-        before.restore()
 
 
 class Rewind:
@@ -175,13 +61,11 @@ class Rewind:
         if not parts:
             raise TypeError("Rewind needs all that a step changes: Rewind(model, optimizer), and schedulers")
         for part in parts:
-            if not isinstance(part, (Tensor, dict, list, tuple)) and not _is_object(part):
+            if not isinstance(part, (Tensor, dict, list, tuple)) and not is_object(part):
                 raise TypeError("Rewind takes models, optimizers, schedulers, and lists of parameters; got "
                                 f"{type(part).__name__}")
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise ValueError(f"keep must be a whole number of steps, at least 1; got {keep!r}")
         self.parts, self.data = parts, data
-        self._past: deque[tuple[Snapshot, Any]] = deque(maxlen=keep)
+        self._past: deque[tuple[Snapshot, Any]] = deque(maxlen=whole("keep", keep))
 
     def __len__(self) -> int:
         """The number of steps that can be taken back."""
@@ -210,7 +94,7 @@ class Rewind:
         list
             The batches of these steps, in order: who steps along them again gets the same bits.
         """
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= len(self):
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 1 <= steps <= len(self):
             raise ValueError(f"undo: steps must be a whole number from 1 to {len(self)}, the steps that are "
                              f"remembered (of at most {self._past.maxlen}, see keep); got {steps!r}")
         undone = [self._past.pop() for _ in range(steps)]
@@ -237,7 +121,7 @@ class Fork:
     @property
     def difference(self) -> np.ndarray:
         """How far the parameters of the two are from each other at each point, an (n + 1,) array that begins at 0."""
-        return np.linalg.norm(self.branch.path - self.trunk.path, axis=1)
+        return np.linalg.norm(np.float64(self.branch.path) - self.trunk.path, axis=1)
 
     def draw(self) -> Figure:
         """Draw both losses, and the distance of the parameters, over the steps."""
@@ -311,8 +195,7 @@ def fork(optimizer: Optimizer, function: Any, steps: int, *, data: Any = None, l
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"fork takes an Optimizer in the midst of a training, got {type(optimizer).__name__}")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    steps = whole("steps", steps)
     if hasattr(data, "__next__"):
         raise TypeError("data can be gone through only once; both copies need the same batches: pass a list or a "
                         "DataLoader")
@@ -334,11 +217,11 @@ def _copied(optimizer: Optimizer, function: Any, data: Any, loss: Any, seed: int
         objective = Objective(copy.deepcopy(function, memo), data=data, loss=loss)
     else:
         named = [(name.replace(" of group ", "."), p) for name, p in optimizer._named()]
-        start = {name: p.numpy() for name, p in named} if len(named) > 1 else named[0][1].numpy()
-        objective = Objective(function, start, data, loss, seed)
-        if objective.surface is not None and len(named) > 1:
+        if isinstance(function, (str, Surface)) and len(named) > 1:
             raise ValueError(f"fork: a surface is a function of one Tensor, the optimizer holds {len(named)}, "
                              f"{', '.join(name for name, _ in named)}; pass the model that it trains")
+        start = {name: p.numpy() for name, p in named} if len(named) > 1 else named[0][1].numpy()
+        objective = Objective(function, start, data, loss, seed)
         memo |= {id(p): q for (_, p), q in zip(named, objective.parameters.values())}
     strange = [name for name, p in optimizer._named() if id(p) not in memo]
     if strange:

@@ -22,8 +22,9 @@ from ...optim.second_order.base import SecondOrder
 from ...optim.sgd import SGD
 from ...random import default_generator
 from ...tensor import Tensor, enable_grad, float16
+from ..arguments import whole
+from ..snapshots import Snapshot, untouched
 from .culprits import Culprit, find_in_backward, find_in_forward, is_finite, is_floating
-from .forks import Snapshot, untouched
 
 
 class Step(NamedTuple):
@@ -124,9 +125,8 @@ class PostMortem:
             raise TypeError("PostMortem(model, optimizer, loss) takes a Module, an Optimizer, and a function of the "
                             f"model's outputs and the targets; got {type(model).__name__}, {type(optimizer).__name__}, "
                             f"{type(loss).__name__}")
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 2:
-            raise ValueError(f"keep must be a whole number of steps, at least 2; got {keep!r}")
-        if not factor > 1:
+        keep = whole("keep", keep, 2)
+        if not isinstance(factor, (int, float)) or not factor > 1:
             raise ValueError(f"factor must be above 1 (inf to let the loss grow), got {factor!r}")
         self.model, self.optimizer, self.function, self.factor = model, optimizer, loss, factor
         self.steps: deque[Step] = deque(maxlen=keep)

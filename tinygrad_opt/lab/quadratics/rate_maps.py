@@ -84,9 +84,11 @@ class RateMap:
                 if 0 < np.nansum(inside) < np.isfinite(inside).sum():
                     axes.contour(self.lr, self.momentum, inside, [0.5], colors="white", linewidths=1.0)
             axes.plot(self.edge, self.momentum, color=VERMILION, linewidth=2.2, label="rate 1: the edge of stability")
-            axes.plot(self.best.lr, self.best.momentum, "*", color="white", markeredgecolor=INK, markersize=17,
-                      clip_on=False, zorder=4, label=f"best: lr {self.best.lr:.4g}, momentum "
-                      f"{self.best.momentum:.4f}, rate {self.best.rate:.4f}")
+            lr, momentum = self.best.lr, self.best.momentum
+            seen = self.lr[0] <= lr <= self.lr[-1] and self.momentum[0] <= momentum <= self.momentum[-1]
+            axes.plot(*((lr, momentum) if seen else (np.nan, np.nan)), "*", color="white", markeredgecolor=INK,
+                      markersize=17, clip_on=False, zorder=4, label=f"best{'' if seen else ', outside'}: lr {lr:.4g}, "
+                      f"momentum {momentum:.4f}, rate {self.best.rate:.4f}")
             for k, name in enumerate(MOTIONS):
                 self._write(axes, name, self.motion == k)
             axes.set(xlim=self.lr[[0, -1]], ylim=self.momentum[[0, -1]], xlabel="lr", ylabel="momentum",
@@ -127,8 +129,9 @@ def rate_map(optimizer: Any = "SGD", curvature: Any = 1.0, kappa: float | None =
 
     Raises
     ------
-    ValueError
-        When the rule is not linear or has no momentum, or a grid or curvature is out of its range.
+    TypeError, ValueError
+        When the rule is not linear, has no momentum or not one of the options, or a grid or curvature is out of its
+        range.
 
     Notes
     -----
@@ -171,7 +174,10 @@ def _spread(curvature: Any, kappa: Any) -> np.ndarray:
 
 
 def _grid(name: str, given: Any) -> np.ndarray:
-    grid = np.asarray(given, dtype="float64")
+    try:
+        grid = np.asarray(given, dtype="float64")
+    except (TypeError, ValueError):
+        grid = np.array(np.nan)
     if grid.ndim != 1 or len(grid) < 2 or not (np.diff(grid) > 0).all():
         raise ValueError(f"{name} must be a grid of at least two rising numbers, such as np.linspace(0, 1, 100); got "
                          f"shape {grid.shape}")
@@ -188,6 +194,8 @@ def _with_momentum(optimizer: Any, options: dict[str, Any], momentum: float) -> 
         try:
             rule = LinearRule.of(optimizer, {**options, "momentum": float(momentum)})
         except TypeError as error:
+            if "'momentum'" not in str(error):
+                raise
             raise ValueError("rate_map takes an optimizer with an option momentum, such as SGD or QHM: "
                              f"{error}") from None
     if "momentum" not in rule.group:

@@ -126,8 +126,8 @@ class Theory:
 
         Raises
         ------
-        ValueError
-            When the run is another's, or no eigenvectors are known.
+        TypeError, ValueError
+            When it is no Trace, the run is another's, or no eigenvectors are known.
         """
         self._check(trace)
         path = trace.path
@@ -139,6 +139,8 @@ class Theory:
                        measured=np.array([measure_rate(column, noise) for column in deviations.T]))
 
     def _check(self, trace: Trace) -> None:
+        if not isinstance(trace, Trace):
+            raise TypeError(f"trace must be what tg.lab.record returns, got {type(trace).__name__}")
         if self.basis is None:
             raise ValueError("this theory knows eigenvalues alone, and a run has coordinates: analyse the surface or "
                              "the matrix itself")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...optim.ranges import Range, check
+from ..arguments import whole
 from ..style import INK, figure, looks, styled
 from ..traces import Trace
 from .contours import Interval, Scene, by_label, draw_legend
@@ -58,14 +60,14 @@ def to_gif(traces: Any, surface: Any, path: str | PathLike, *, fps: float = 15, 
     traces = by_label(traces)
     if not traces:
         raise ValueError("traces is empty; give the record of a run, from tg.lab.record(...)")
-    if not 0 < fps <= 50:
-        raise ValueError(f"fps must lie in (0, 50], got {fps!r}")
+    check("to_gif", "fps", fps, Range("(0, 50]"))
+    path = Path(path)
     pictures = draw_frames(traces, surface, frames, box)
     palette = _palette(pictures[0], [look.color for look in looks(traces).values()])
     pictures = [picture.quantize(palette=palette, dither=0) for picture in pictures]
     pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], loop=0,
                      duration=[10 * round(100 / fps)] * (len(pictures) - 1) + [REST])      # GIF counts hundredths
-    return Path(path)
+    return path
 
 
 def draw_frames(traces: Any, surface: Any, frames: int = 60, box: tuple[Interval, Interval] | None = None) -> list[Any]:
@@ -77,9 +79,7 @@ def draw_frames(traces: Any, surface: Any, frames: int = 60, box: tuple[Interval
         As for `to_gif`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 2:
-        raise ValueError(f"frames must be a whole number of at least 2, got {frames!r}")
-    traces = by_label(traces)
+    frames, traces = whole("frames", frames, 2), by_label(traces)
     scene, shown = Scene(surface, traces, box, 121), moments(traces, frames)
     most = max(int(trace.evaluations[-1]) for trace in traces.values())
     with styled():

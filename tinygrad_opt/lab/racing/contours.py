@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...tensor import Tensor, no_grad
+from ..arguments import one_number, whole
 from ..style import HEIGHTS, INK, figure, looks, styled
 from ..surfaces import Surface, surface
 from ..traces import Trace
@@ -192,6 +193,9 @@ def _steepness(axes: Any) -> float:
 def _reach(traces: list[Trace]) -> Interval:
     """Return an interval around the lowest point of all runs, twice as wide as the starts ask for."""
     w, loss = (np.concatenate(parts) for parts in zip(*((trace.path[:, 0], trace.loss) for trace in traces)))
+    if not all(np.isfinite(trace.path[0]).all() for trace in traces):
+        raise ValueError("a run does not begin at a finite number, so there is no telling what to draw; give box=, "
+                         "such as (-2, 2)")
     lowest = w[np.nanargmin(np.where(np.isfinite(w), loss, np.inf))]
     reach = 2 * max(abs(trace.path[0, 0] - lowest) for trace in traces) or 1.0
     return lowest - reach, lowest + reach
@@ -230,8 +234,7 @@ class Scene:
         if not known and box is None:
             raise ValueError(f"{self.name} is no surface and does not know what part of the plane to show; give box=, "
                              "such as ((-2, 2), (-1, 3))")
-        if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-            raise ValueError(f"points must be a whole number of at least 2, got {points!r}")
+        points = whole("points", points, 2)
         for label, trace in traces.items():
             _check_coordinates(self.function, label, trace, 2)
         paths = {label: trace.path for label, trace in traces.items()}
@@ -307,12 +310,9 @@ def heights_at(function: Callable, points: np.ndarray) -> np.ndarray:
         if isinstance(function, Surface):
             return np.array(function(points), dtype="float64")
         flat = points.reshape(len(points), -1).T
-        values = [function(Tensor(np.array(point))) for point in flat]
-    for value in values[:1]:
-        if np.size(value.numpy() if isinstance(value, Tensor) else value) != 1:
-            raise TypeError(f"the function must return one number for a point of {len(points)} coordinates, it "
-                            f"returned shape {np.shape(value)}")
-    return np.array([float(value) for value in values]).reshape(points.shape[1:])
+        what = f"{getattr(function, '__name__', 'the function')}, of a point of {len(points)} coordinates,"
+        values = [one_number(function(Tensor(np.array(point))), what) for point in flat]
+    return np.array(values).reshape(points.shape[1:])
 
 
 def by_label(traces: Any) -> dict[str, Trace]:
@@ -370,6 +370,9 @@ def _resolved(function: Any) -> Callable:
 
 def _check_coordinates(function: Any, label: str, trace: Trace, wanted: int) -> None:
     found, known = trace.path.shape[1], getattr(function, "dimensions", wanted)
+    if len(trace.parameters) > 1:
+        raise ValueError(f"a picture is drawn of a function of one Tensor, and the run {label!r} has "
+                         f"{len(trace.parameters)}: {', '.join(trace.parameters)}")
     if found != wanted or known != wanted:
         raise ValueError(f"a picture of {'one coordinate' if wanted == 1 else 'two coordinates'} is asked for, and the "
                          f"run {label!r} on {trace.function} has {found}")

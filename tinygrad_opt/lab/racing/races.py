@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...nn import Module
 from ...optim.optimizer import Optimizer
 from ...optim.registry import optimizer_class
 from ...optim.second_order.base import SecondOrder
 from ...random import default_generator
 from ...tensor import Tensor
+from ..arguments import whole
 from ..objective import Objective
 from ..style import figure, looks, styled
-from ..traces import Trace, drive, make_optimizer, record
+from ..traces import Trace, check_options, drive, make_optimizer, record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,10 +172,17 @@ class Race:
         from .animations import to_gif
         return to_gif(self._by_legend(), self.surface, path, **options)
 
-    def to_html(self, path: str | PathLike) -> Path:
-        """Write the race as one page that needs nothing else: scrub it, and read the numbers of each step."""
+    def to_html(self, path: str | PathLike, box: Any = None) -> Path:
+        """Write the race as one page that needs nothing else: scrub it, and read the numbers of each step.
+
+        Parameters
+        ----------
+        path : path-like
+        box : two intervals, optional
+            What part of the plane to show; needed for a function that is no Surface.
+        """
         from . import pages
-        page = pages.html_page(self._by_legend(), self.surface, title=f"{self.name}: {', '.join(self.traces)}")
+        page = pages.html_page(self._by_legend(), self.surface, title=f"{self.name}: {', '.join(self.traces)}", box=box)
         Path(path).write_text(page, encoding="utf-8")
         return Path(path)
 
@@ -235,7 +244,7 @@ def race(optimizers: Any, surface: Any, steps: int = 100, fair: bool = True, see
     * at an end of the grid: a rate outside may be better; give others with rates=
     """
     contestants = _contestants(optimizers, fair)
-    course = _Course(surface, start, _whole("steps", steps), budget)
+    course = _Course(surface, start, whole("steps", steps), budget)
     seeds, grid = _seeds(seeds), _grid(rates, fair)
     for contestant in contestants:
         _try_out(contestant, course, grid[0], seeds[0])
@@ -294,12 +303,12 @@ class _Course:
     def __init__(self, function: Any, start: Any, steps: int, budget: str) -> None:
         if budget not in BUDGETS:
             raise ValueError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}")
+        if isinstance(function, Module):
+            raise TypeError("a race is run on a surface or a function of parameters, got a model; tg.tune.compare "
+                            "compares optimizers that train one")
         self.start, self.steps, self.budget = _numbers(start), steps, budget
         objective = Objective(function, self.start)
         self.function, self.name = objective.function, objective.name
-        known, given = getattr(objective.surface, "dimensions", None), next(iter(objective.parameters.values()))
-        if known and (len(objective.parameters) > 1 or given.shape != (known,)):
-            raise ValueError(f"a point on {self.name} has {known} numbers; start={start!r} has another shape")
 
     def walk(self, contestant: _Contestant, rate: float | None, seed: int, most: int | None = None) -> _Walk:
         """Run until the budget is spent, `most` steps are made or nothing is finite any more."""
@@ -406,13 +415,10 @@ def _contestant(entry: Any, fair: bool, label: str | None = None) -> _Contestant
     if label is None:
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         label = getattr(maker, "__name__", type(maker).__name__) + (f"({given})" if given else "")
-    called = maker.__init__ if isinstance(maker, type) else maker
-    takes = inspect.signature(called).parameters
-    unknown = [name for name in options if name not in takes]
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
-        raise TypeError(f"{label} has no option {unknown[0]!r}; it takes {', '.join(list(takes)[1:])}")
+    check_options(maker, options, label)
     second = isinstance(maker, type) and issubclass(maker, SecondOrder)
-    return _Contestant(label, maker, dict(options), fair and not second and "lr" in takes)
+    tunable = fair and not second and "lr" in inspect.signature(maker).parameters
+    return _Contestant(label, maker, dict(options), tunable)
 
 
 def _try_out(contestant: _Contestant, course: _Course, rate: float, seed: int) -> None:
@@ -440,18 +446,12 @@ def _numbers(start: Any) -> Any:
     return start
 
 
-def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return int(value)
-
-
 def _seeds(seeds: Any) -> tuple[int, ...]:
     if isinstance(seeds, (Sequence, range, np.ndarray)) and not isinstance(seeds, str):
         if not len(seeds) or not all(isinstance(s, (int, np.integer)) and s >= 0 for s in seeds):
             raise ValueError(f"seeds must be whole numbers of at least 0, one or more, got {seeds!r}")
         return tuple(map(int, seeds))
-    return tuple(range(_whole("seeds", seeds)))
+    return tuple(range(whole("seeds", seeds)))
 
 
 def _grid(rates: Any, fair: bool) -> tuple[float, ...]:

@@ -387,6 +387,10 @@ MISTAKES = [
             "Can the effective rate of a weight grow again?", change(("maximum(A, B)", "B"))),
     Mistake("minimum for the maximum", "The smallest mean square so far is kept, not the largest.",
             "Can the effective rate of a weight grow again?", change(("maximum(A, B)", "minimum(A, B)"))),
+    Mistake("maximum of the corrected", "The largest corrected mean square is kept, as in optax, not the largest of "
+            "the uncorrected ones, which is corrected afterwards.", "Is the maximum taken before the correction, or "
+            "after it?", change(("maximum(v_max, v)", "maximum(v_max, v / (1 - beta2 ** t))"),
+                                ("v_max / (1 - B ** t)", "v_max"))),
 
     # of eps
     Mistake("eps inside the root", "eps is added under the root.",

@@ -9,6 +9,7 @@ import numpy as np
 from ... import ops
 from ...nn import Module
 from ...tensor import Tensor, no_grad
+from ..arguments import whole
 from ..style import INK, figure, looks, styled
 from .monitors import evaluating
 
@@ -65,8 +66,9 @@ def decision_region(model: Module, x: Any, points: int = 150) -> DecisionRegion:
     x = x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x)
     if x.ndim != 2 or x.shape[1] != 2 or not len(x):
         raise ValueError(f"x must be samples in the plane, of shape (n, 2); got shape {x.shape}")
-    if not isinstance(points, int) or points < 2:
-        raise ValueError(f"points must be a whole number of at least 2, got {points!r}")
+    if not np.isfinite(x).all():
+        raise ValueError("x holds numbers that are not finite; tg.isfinite(x) tells which")
+    points = whole("points", points, 2)
     low, high = x.min(axis=0), x.max(axis=0)
     margin = 0.15 * np.maximum(high - low, 1e-3)
     horizontal, vertical = (np.linspace(a - m, b + m, points) for a, b, m in zip(low, high, margin))

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ...optim.ranges import NONNEGATIVE, check
 from ...optim.registry import find
+from ..arguments import whole
+from ..progress import in_notebook
 from ..style import figure, looks, styled
 
 if TYPE_CHECKING:
@@ -54,14 +57,13 @@ class LiveCurve:
     """
 
     def __init__(self, keys: Iterable[str] = ("loss",), every: float = 0.5) -> None:
-        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
+        self.keys = (keys,) if isinstance(keys, str) else tuple(keys) if isinstance(keys, Iterable) else ()
         if not self.keys or not all(isinstance(key, str) for key in self.keys):
             raise TypeError(f"keys must be names, such as ('loss', 'accuracy'); got {keys!r}")
-        if not every >= 0:
-            raise ValueError(f"every must be at least 0 seconds, got {every!r}")
+        check("LiveCurve", "every", every, NONNEGATIVE)
         self.every = every
         self._rows: list[tuple[int, dict[str, float]]] = []
-        self._display = _Cell() if _in_notebook() else _Line() if sys.stderr.isatty() else None
+        self._display = _Cell() if in_notebook() else _Line() if sys.stderr.isatty() else None
         self._next, self._shown = -math.inf, False
 
     @property
@@ -83,8 +85,9 @@ class LiveCurve:
         **values
             Numbers or Tensors of one number, each by one of the keys.
         """
-        named = {key if key in self.keys else find(key, self.keys, "curve", "the keys of this LiveCurve"): float(value)
-                 for key, value in values.items()}
+        named = {key if key in self.keys else find(key, self.keys, "curve", "the keys of this LiveCurve"):
+                 float(value) for key, value in values.items()}
+        step = whole("step", step, 0)
         if self._rows and self._rows[-1][0] == step:
             self._rows[-1][1].update(named)
         else:
@@ -141,12 +144,6 @@ class LiveCurve:
 
     def __repr__(self) -> str:
         return f"<live curve of {', '.join(self.keys)}: {self}>"
-
-
-def _in_notebook() -> bool:
-    # Whoever runs in a notebook has loaded IPython already; asking needs no import.
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")
 
 
 class _Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from os import PathLike
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ class JsonLines:
 
     def add_scalar(self, tag: str, value: Any, step: int | None = None) -> None:
         """Add a line; NaN and infinities, which JSON lacks, are null."""
-        value = float(value)
+        value, step = float(value), None if step is None else operator.index(step)
         line = {"tag": tag, "value": value if math.isfinite(value) else None, "step": step}
         self._file.write(json.dumps(line) + "\n")
 

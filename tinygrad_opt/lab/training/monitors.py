@@ -7,7 +7,7 @@ hook sits on a layer and nothing is copied; the run is, to the bit, the one that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +23,7 @@ from ...optim.registry import find
 from ...optim.replay import stepping
 from ...random import Generator
 from ...tensor import Handle, Tensor, is_grad_enabled
+from ..arguments import whole
 from .training_record import Activations, Gradients, TrainingRecord
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ class Monitor:
         for name, value, kind in (("model must be a", model, Module), ("optimizer must be an", optimizer, Optimizer)):
             if not isinstance(value, kind):
                 raise TypeError(f"{name} {kind.__name__}, got {type(value).__name__}")
-        for name, value in (("every", every), ("sharpness_every", sharpness_every)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        every, sharpness_every = whole("every", every), whole("sharpness_every", sharpness_every)
         if sharpness is not None and (not isinstance(sharpness, tuple) or len(sharpness) != 3
                                       or not callable(sharpness[0])):
             raise TypeError("sharpness must be (loss, x, y), such as (tg.cross_entropy, x, y) with a batch to measure "
@@ -239,7 +238,8 @@ class Monitor:
                 if g is not None:
                     g = to_numpy(g)
                     row["norm", name], (row["zeros", name], row["sizes", name]) = _norm(g), _count_sizes(g)
-        row["norms"] = math.hypot(*(row.get(("norm", name), 0.0) for name in self.parameters))
+        norms = [row["norm", name] for name in self.parameters if ("norm", name) in row]
+        row["norms"] = math.hypot(*norms) if norms else math.nan
 
     def _attribute(self, row: dict[Any, Any]) -> None:
         """Add what moved each parameter; a method without a rule for single numbers is one source."""
@@ -322,7 +322,7 @@ def _layers(model: Module, chosen: Any) -> dict[str, Module]:
     if chosen is None:
         return {name: module for name, module in modules.items()
                 if not isinstance(module, UNSEEN) and not any(True for _ in module.children())}
-    if isinstance(chosen, str) or not (names := list(chosen)):
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable) or not (names := list(chosen)):
         raise ValueError(f"layers must be names of modules, such as {list(modules)[-1:]}; got {chosen!r}")
     names = [name if name in modules else find(name, modules, "module of the model", "model.named_modules()")
              for name in names]

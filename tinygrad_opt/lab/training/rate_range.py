@@ -7,16 +7,19 @@ a stop and a suggestion, as Sylvain Gugger wrote it for fastai.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...optim.optimizer import Optimizer
+from ...optim.ranges import POSITIVE, UNIT, Range, check
 from ...optim.replay import stepping
-from ..branches.forks import untouched
+from ..arguments import whole
 from ..objective import Objective
+from ..progress import progress_bar
+from ..snapshots import untouched
 from ..style import BLUE, INK, ORANGE, VERMILION, figure, styled
 from ..traces import drive, make_optimizer
 
@@ -100,7 +103,8 @@ class RateRange:
 
 def lr_find(model: Any, data: Any = None, loss: Callable | None = None, optimizer: Any = "adamw",
             smallest: float = 1e-7, largest: float = 10.0, steps: int = 100, stop: float = 3.0,
-            smoothing: float = 0.8, start: Any = None, seed: int = 0, **options: Any) -> RateRange:
+            smoothing: float = 0.8, start: Any = None, seed: int = 0, progress: bool = True,
+            **options: Any) -> RateRange:
     """Train for some steps with a rate that grows by equal ratios, and find where the loss falls fastest.
 
     Afterwards the model, a made optimizer, the generators and the order of the batches are as they were, to the bit,
@@ -129,6 +133,8 @@ def lr_find(model: Any, data: Any = None, loss: Callable | None = None, optimize
         Where a function begins.
     seed : int, default 0
         Of a surface whose steps see samples.
+    progress : bool, default True
+        Show a progress bar, in a terminal or a notebook, where it takes longer than a second.
     **options
         Of an optimizer that is given by name or class; not lr.
 
@@ -147,7 +153,8 @@ def lr_find(model: Any, data: Any = None, loss: Callable | None = None, optimize
     >>> tg.lab.lr_find("ravine", optimizer="sgd")
     <range test of SGD on ravine: steepest at 0.00076, lowest at 0.031, stopped at 0.11>
     """
-    _check(smallest, largest, steps, stop, smoothing, options)
+    steps = whole("steps", steps, 3)
+    _check(smallest, largest, stop, smoothing, options)
     if hasattr(data, "__next__"):
         raise TypeError("data can be gone through only once, and its batches would be lost to the training; pass a "
                         "list or a DataLoader")
@@ -156,7 +163,8 @@ def lr_find(model: Any, data: Any = None, loss: Callable | None = None, optimize
         made = make_optimizer(optimizer, objective.parameters, options)
         _check_optimizer(made)
         rates = np.geomspace(smallest, largest, steps)
-        losses = _run(made, objective, rates, stop, smoothing)
+        with progress_bar([*rates, rates[-1]], steps + 1, f"rates for {objective.name}", progress) as bar:
+            losses = _run(made, objective, enumerate(bar), steps, stop, smoothing)
     stopped = len(losses) < steps or not math.isfinite(losses[-1])
     divergence = float(rates[len(losses) - 1]) if stopped else NAN
     losses = losses if math.isfinite(losses[-1]) else losses[:-1]
@@ -168,7 +176,8 @@ def lr_find(model: Any, data: Any = None, loss: Callable | None = None, optimize
                      divergence)
 
 
-def _run(optimizer: Optimizer, objective: Objective, rates: np.ndarray, stop: float, smoothing: float) -> list[float]:
+def _run(optimizer: Optimizer, objective: Objective, rates: Iterable[tuple[int, float]], steps: int, stop: float,
+         smoothing: float) -> list[float]:
     """Return the loss after a step at each rate, up to the one at which it diverges."""
     if hasattr(optimizer, "train"):                 # a schedule-free one, which takes gradients at another point
         optimizer.train()
@@ -177,10 +186,10 @@ def _run(optimizer: Optimizer, objective: Objective, rates: np.ndarray, stop: fl
     losses: list[float] = []
     mean = weight = 0.0
     lowest = math.inf
-    for t, rate in enumerate([*rates, rates[-1]]):
+    for t, rate in rates:
         optimizer.lr = rate
         objective.begin(t)
-        before = float(objective() if t == len(rates) else drive(optimizer, objective, t))
+        before = float(objective() if t == steps else drive(optimizer, objective, t))
         objective.confine()
         if t == 0 and not math.isfinite(before):
             raise ValueError(f"the loss of {objective.name} is {before} before any step; no rate mends that. Look for "
@@ -207,17 +216,13 @@ def _ceiling(losses: np.ndarray) -> float:
     return float(losses[:np.argmin(losses) + 1].max())
 
 
-def _check(smallest: float, largest: float, steps: int, stop: float, smoothing: float, options: dict) -> None:
-    if not 0 < smallest < largest < math.inf:
+def _check(smallest: float, largest: float, stop: float, smoothing: float, options: dict) -> None:
+    for name, value, allowed in (("smallest", smallest, POSITIVE), ("largest", largest, POSITIVE),
+                                 ("stop", stop, Range("(1, inf]")), ("smoothing", smoothing, UNIT)):
+        check("lr_find", name, value, allowed)
+    if not smallest < largest:
         raise ValueError(f"lr_find: rates go from smallest to largest, 0 < smallest < largest < inf; got {smallest!r} "
                          f"and {largest!r}")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 3:
-        raise ValueError(f"lr_find: steps must be a whole number of at least 3, got {steps!r}")
-    if not stop > 1:
-        raise ValueError("lr_find: stop is a multiple of the lowest loss, above 1 (inf to go on to the end); got "
-                         f"{stop!r}")
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"lr_find: smoothing must lie in [0, 1), got {smoothing!r}")
     if "lr" in options:
         raise TypeError("lr_find looks for lr itself; leave it out, and give smallest and largest")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...optim.lr_scheduler import HyperScheduler, ReduceLROnPlateau
 from ...optim.schedule import Schedule, as_schedule
+from ..arguments import whole
 from ..style import figure, looks, styled
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def schedule_values(schedules: Any, steps: int, metric: Any = None) -> tuple[np.
     >>> values["mine"].round(3).tolist()
     [0.0, 0.05, 0.1, 0.085, 0.05]
     """
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    steps = whole("steps", steps)
     values: dict[str, np.ndarray] = {}
     for name, one in _named(schedules).items():
         rows = np.array(_rows(one, steps, metric), dtype="float64")
@@ -100,16 +100,16 @@ def draw_schedule(schedules: Any, steps: int, metric: Any = None) -> Figure:
 
 def _named(schedules: Any) -> dict[str, Any]:
     """Return schedules by name, each name once."""
-    if isinstance(schedules, Mapping):
-        return dict(schedules)
-    several = schedules if isinstance(schedules, (list, tuple)) else [schedules]
+    several = schedules if isinstance(schedules, (list, tuple, Mapping)) else [schedules]
+    if not several:
+        raise ValueError("there is no schedule to look at; pass one, or a list or a mapping of names to schedules")
+    if isinstance(several, Mapping):
+        return dict(several)
     named: dict[str, Any] = {}
     for one in several:
         name = type(one).__name__ if isinstance(one, HyperScheduler) else repr(as_schedule(one))
         taken = sum(other.partition(" #")[0] == name for other in named)
         named[f"{name} #{taken + 1}" if taken else name] = one
-    if not named:
-        raise ValueError("there is no schedule to look at; pass one, or a list or a mapping of names to schedules")
     return named
 
 

@@ -26,7 +26,7 @@ def draw_training(record: TrainingRecord, *panels: str) -> Figure:
 
     Parameters
     ----------
-    record : TrainingRecord
+    record : TrainingRecord or Monitor
     *panels : str
         "activations" and "gradients": histograms as strips over time, on a logarithmic scale, dark where few are;
         "loss", "norms", "mean", "std", "dead", "ratios", "sharpness", "sources": curves. All that were measured by
@@ -38,8 +38,8 @@ def draw_training(record: TrainingRecord, *panels: str) -> Figure:
 
     Raises
     ------
-    ValueError
-        When no step was measured, or there is no such panel.
+    TypeError, ValueError
+        When it is no record, no step was measured, or there is no such panel or nothing to draw in it.
 
     Examples
     --------
@@ -55,9 +55,17 @@ def draw_training(record: TrainingRecord, *panels: str) -> Figure:
     >>> [axes.get_title("left") for axes in tg.lab.draw_training(monitor.record, "loss", "ratios").axes]
     ['loss', 'log10 of update : weight']
     """
+    record = getattr(record, "record", record)
+    if not isinstance(record, TrainingRecord):
+        raise TypeError(f"record must be a Monitor or its record, got {type(record).__name__}")
     if not len(record):
         raise ValueError(f"{record!r}: nothing to draw; take steps inside `with Monitor(...)` first, or lower every")
-    names = [find(name, PANELS, "panel", "tg.lab.draw_training") for name in panels] or _measured(record)
+    measured = _measured(record)
+    names = [find(name, PANELS, "panel", "tg.lab.draw_training") for name in panels] or measured
+    for name in names:
+        if name not in measured:
+            raise ValueError(f"{name} was not measured; Monitor(sources=True), Monitor(sharpness=(loss, x, y)) and "
+                             f"monitor.loss(value) ask for more than {', '.join(measured)}")
     strips, curves = ([name for name in names if (name in STRIPS) is kind] for kind in (True, False))
     rows, columns = math.ceil(len(curves) / 2), min(len(curves), 2)
     tall = max([len(STRIPS[name](record)) for name in strips], default=0)
@@ -84,9 +92,10 @@ def draw_training(record: TrainingRecord, *panels: str) -> Figure:
 
 def _measured(record: TrainingRecord) -> list[str]:
     """Return the panels that there is something to draw in."""
-    given = {"loss": record.loss, "sharpness": record.sharpness}
-    return [name for name in PANELS if name not in ("sources", *given)
-            or name == "sources" and record.sources or name in given and not np.isnan(given[name]).all()]
+    something = {"activations": record.activations, "gradients": _weights(record), "sources": record.sources,
+                 "loss": not np.isnan(record.loss).all(), "sharpness": not np.isnan(record.sharpness).all(),
+                 "ratios": _weights(record), **dict.fromkeys(("mean", "std", "dead"), record.activations)}
+    return [name for name in PANELS if something.get(name, True)]
 
 
 def _add_legend(part: Any, record: TrainingRecord) -> None:

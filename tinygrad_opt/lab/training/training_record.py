@@ -51,9 +51,9 @@ class Gradients:
     Attributes
     ----------
     norm : (n,) array
-        The root of the sum of squares.
+        The root of the sum of squares; NaN also in a step that left no gradient.
     zeros : (n,) array
-        The share of its numbers that are 0.
+        The share of its numbers that are 0; NaN where there is no gradient.
     histogram : (n, bins) array of int
         How many sizes, without sign, lie in each bin; the outer bins hold what lies beyond, the last NaN too.
     edges : (bins + 1,) array
@@ -131,7 +131,8 @@ class TrainingRecord:
         """Return what is off in each layer, in words; layers without fault are left out.
 
         Said of a layer of which more than half of the units are dead; whose weight moves 30 times more or less than
-        1e-3 of itself; whose gradient is, root mean square, 1000 times smaller or larger than that of the last weight.
+        1e-3 of itself; whose gradient is, root mean square, 1000 times smaller or larger than that of the last weight,
+        or missing, as that of a frozen layer is.
 
         Parameters
         ----------
@@ -143,7 +144,7 @@ class TrainingRecord:
         IndexError
             When there are not so many.
         """
-        if not -len(self) <= at < len(self):
+        if not isinstance(at, (int, np.integer)) or not -len(self) <= at < len(self):
             raise IndexError(f"at must be the place of one of the {len(self)} measured steps, from 0, or from -1 "
                              f"backwards; got {at}")
         weights = {layer: name for layer in self.layers if (name := self.weight_of(layer))}
@@ -152,9 +153,13 @@ class TrainingRecord:
             for layer, output in self.activations.items():
                 if output.dead[at] > DEAD:
                     found[layer].append(f"{output.dead[at]:.0%} of the units are dead")
-            for layer, name in weights.items():
-                last = list(weights.values())[-1]
-                found[layer] += _remarks(self.rms(name)[at], self.rms(last)[at], last, self.ratios[name][at])
+            given = [name for name in weights.values() if not np.isnan(self.gradients[name].zeros[at])]
+            for layer, name in weights.items() if given else ():
+                if name in given:
+                    last = given[-1]
+                    found[layer] += _remarks(self.rms(name)[at], self.rms(last)[at], last, self.ratios[name][at])
+                else:
+                    found[layer].append("has no gradient")
         return {layer: words for layer, words in found.items() if words}
 
     def table(self, at: int = -1) -> str:
@@ -178,7 +183,7 @@ class TrainingRecord:
         for layer, kind in self.layers.items():
             output, name = self.activations[layer], self.weight_of(layer)
             rows.append((f"{layer} {kind}".strip(), f"{output.mean[at]:.3g}", f"{output.std[at]:.3g}",
-                         f"{output.dead[at]:.0%}", f"{self.rms(name)[at]:.1e}" if name else "",
+                         f"{output.dead[at]:.0%}", self._rms(name, at),
                          f"{self.ratios[name][at]:.1e}" if name else "", "; ".join(findings.get(layer, ()))))
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = [f"{self.model} under {self.optimizer}, step {self.steps[at]}: loss {self.loss[at]:.4g}, "
@@ -190,6 +195,10 @@ class TrainingRecord:
             k = measured[-1]
             lines.append(f"sharpness at step {self.steps[k]}: {self.sharpness[k]:.4g}, 2/lr is {self.limit[k]:.4g}")
         return "\n".join(lines)
+
+    def _rms(self, name: str | None, at: int) -> str:
+        """Return a root mean square for the table, empty where there is no gradient."""
+        return "" if name is None or np.isnan(self.gradients[name].zeros[at]) else f"{self.rms(name)[at]:.1e}"
 
     def draw(self, *panels: str) -> Figure:
         """Draw the record; `tg.lab.draw_training` tells about the panels."""
