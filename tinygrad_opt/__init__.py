@@ -36,7 +36,7 @@ from .tensor import (
 )
 
 if _TYPE_CHECKING:
-    from . import amp, data, distributed, lab, nn, optim, sklearn, tune
+    from . import amp, data, distributed, lab, nn, optim, tune
     from .gradcheck import check_grads
     from .io import CheckpointError, load, save
     from .tape import Tape
