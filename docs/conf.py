@@ -28,7 +28,8 @@ suppress_warnings = ["config.cache"]
 
 # ---- words ----------------------------------------------------------------------------------------------------------
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource",
+                           "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request"}
 autodoc_typehints = "none"                                      # the docstrings say it in words
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -51,7 +52,7 @@ html_show_sourcelink, html_copy_source = False, False
 
 sphinx_gallery_conf = {
     "examples_dirs": [str(ROOT / "examples")], "gallery_dirs": ["gallery"], "filename_pattern": r"plot_",
-    "ignore_pattern": r"(bench_|make_|pack_|_peers|kfac_|learn_|maml_)", "image_scrapers": [FigureScraper()],
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$", "image_scrapers": [FigureScraper()],
     "capture_repr": ("_repr_html_", "__repr__"), "matplotlib_animations": False, "show_memory": False,
     "remove_config_comments": True, "reset_modules": (), "min_reported_time": 10, "download_all_examples": False,
 }
