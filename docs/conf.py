@@ -21,7 +21,7 @@ release, copyright = version, "The tinygrad_opt authors, MIT licence"
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "myst_nb",
               "sphinx_design", "sphinx_copybutton", "sphinx_gallery.gen_gallery", "reference"]
-exclude_patterns = ["_build", "_ext", "jupyter_execute", "gallery/*.ipynb", "gallery/*.py",
+exclude_patterns = ["_build", "_ext", "_made", "jupyter_execute", "gallery/*.ipynb", "gallery/*.py",
                     "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
 default_role = "code"                                           # a single backtick is code, as in the docstrings
 suppress_warnings = ["config.cache"]
@@ -41,6 +41,7 @@ copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 
 # ---- looks ----------------------------------------------------------------------------------------------------------
 
+html_extra_path = ["_made"]
 html_theme, html_title = "pydata_sphinx_theme", "tinygrad_opt"
 html_static_path, html_css_files = ["_static"], ["style.css"]
 html_theme_options = {
@@ -62,3 +63,7 @@ def setup(app):
     """Prepare what is not kept in the repository."""
     tutorials.execute(ROOT / "notebooks", ROOT / "docs" / "tutorials")
     reference.write(ROOT / "docs" / "reference")
+    made = ROOT / "docs" / "_made" / "race.html"                # a page that runs by itself, the library's own export
+    made.parent.mkdir(exist_ok=True)
+    tinygrad_opt.lab.race(["sgd", ("sgd", dict(momentum=0.9)), "adam", "rmsprop", "lion"], "himmelblau", 100,
+                          start=[-0.5, -1.0]).to_html(made)

@@ -355,3 +355,16 @@ def test_pictures_that_cannot_be_drawn_say_why():
         model().backward()
         optimizer.step()
     assert [axes.get_title("left") for axes in draw_training(one).axes] == ["norms of gradients"]
+
+
+@pytest.mark.filterwarnings("ignore:SGD. parameter")
+def test_a_run_that_ends_in_nan_is_measured_to_its_end():
+    x, y = tg.ones(4, 2), tg.zeros(4, 1)
+    model = tg.nn.Linear(2, 1)
+    optimizer = tg.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, every=1, sharpness=(tg.mse_loss, x, y)) as monitor, np.errstate(all="ignore"):
+        for scale in (1.0, float("inf"), 1.0):
+            optimizer.zero_grad()
+            (tg.mse_loss(model(x), y) * scale).backward()
+            optimizer.step()
+    assert np.isfinite(monitor.record.sharpness[0]) and np.isnan(monitor.record.sharpness[-1])

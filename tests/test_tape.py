@@ -198,3 +198,14 @@ def test_a_gradient_beyond_float32_squares_has_its_norm():
     assert tape.operations[0].gradient == pytest.approx(2 ** 0.5)
     assert module._norm(np.float32([3e30, 4e30])) == pytest.approx(5e30)
     assert module._norm(np.float64([1e200, 1e200])) == np.inf
+
+
+def test_a_graph_that_is_kept_is_gone_through_again():
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+    with tg.Tape() as tape:
+        loss = (w ** 2).sum()
+    tape.backward(loss, retain_graph=True)
+    tape.backward(loss)
+    assert w.grad.tolist() == [4.0, 8.0]
+    with pytest.raises(RuntimeError, match="retain_graph"):
+        tape.backward(loss)

@@ -130,13 +130,15 @@ class Tape:
     def __bool__(self) -> bool:
         return True                                 # also before anything is on it
 
-    def backward(self, loss: Tensor) -> dict[Tensor, Tensor]:
+    def backward(self, loss: Tensor, retain_graph: bool = False) -> dict[Tensor, Tensor]:
         """Accumulate the gradient of a loss in the `.grad` of every leaf that it depends on, and return these.
 
         Parameters
         ----------
         loss : Tensor
             A scalar that was computed inside `with tape:`; what it was computed from may be older.
+        retain_graph : bool, default False
+            Keep the graph for another backward.
 
         Returns
         -------
@@ -154,7 +156,7 @@ class Tape:
                                "with requires_grad=True")
         reached = leaves(loss)
         with _watched(self):
-            backward(loss)
+            backward(loss, retain_graph=retain_graph)
         return {leaf: leaf.grad for leaf in reached}
 
     def _note(self, number: int, operation: Operation) -> None:

@@ -22,7 +22,7 @@ from ...optim.optimizer import Optimizer
 from ...optim.registry import find
 from ...optim.replay import stepping
 from ...random import Generator
-from ...tensor import Handle, Tensor, is_grad_enabled
+from ...tensor import Handle, Tensor, is_grad_enabled, no_grad
 from ..arguments import whole
 from .training_record import Activations, Gradients, TrainingRecord
 
@@ -208,9 +208,12 @@ class Monitor:
         return (told, *args[1:]), {key: value for key, value in kwargs.items() if key != "closure"}
 
     def _sharpness(self) -> float:
-        """Return the largest eigenvalue of the Hessian at the parameters as they are."""
+        """Return the largest eigenvalue of the Hessian as it is now; NaN where the loss is not finite."""
         with evaluating(self.model):                # so that no layer is looked at either
             problem = autograd.Problem.of_model(self.model, *self.sharpness)
+            with np.errstate(all="ignore"), no_grad():
+                if not math.isfinite(problem(*problem.parameters).item()):
+                    return math.nan
             # Far fewer products than power iteration takes where the next eigenvalue is close, as it often is.
             spectrum = autograd.lanczos_spectrum(problem, steps=PRODUCTS, samples=1, grid=2, generator=Generator(0))
         return spectrum.values[-1].item()
