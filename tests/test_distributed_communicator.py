@@ -4,6 +4,7 @@ import _thread
 import hashlib
 import re
 import threading
+import signal
 import time
 
 import numpy as np
@@ -391,6 +392,7 @@ def test_a_simulation_in_a_simulation():
 
 def test_interrupting_a_simulation_stops_the_ranks():
     stopped = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # a job in the background ignores it
 
     def rank(world):
         if world.rank == 0:
@@ -400,8 +402,11 @@ def test_interrupting_a_simulation_stops_the_ranks():
             world.receive(1.0, source=0, tag=1 + world.rank) if world.rank else time.sleep(0.5)
         finally:
             stopped.append(world.rank)
-    with pytest.raises(KeyboardInterrupt):
-        simulate(3, rank)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            simulate(3, rank)
+    finally:
+        signal.signal(signal.SIGINT, before)
     for _ in range(100):
         if sorted(stopped) == [0, 1, 2]:
             return
