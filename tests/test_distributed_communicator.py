@@ -3,8 +3,8 @@
 import _thread
 import hashlib
 import re
-import threading
 import signal
+import threading
 import time
 
 import numpy as np
