@@ -124,6 +124,7 @@ def _watch(process: subprocess.Popen, note: Path) -> int:
         return 0
     if note.exists() and (said := note.read_text().split()):
         rank, status = map(int, said)
+        sys.stderr.write(note.with_name("said").read_text(encoding="utf-8"))
         _say(f"rank {rank} has ended with status {status}")
         return status
     # Where Open MPI adds 128 to the number of a signal, MPICH does not.

@@ -46,15 +46,19 @@ def main() -> None:
 
 
 def fail(folder: str, words: str, said: str) -> None:
-    """Note that this rank is the first to fail and say why; where another was first, let that one speak."""
+    """Note that this rank is the first to fail, and why; where another was first, let that one speak.
+
+    The launcher says it: what a rank writes to stderr can be lost when MPI ends it.
+    """
     try:
-        os.write(os.open(os.path.join(folder, "failed"), os.O_CREAT | os.O_EXCL | os.O_WRONLY), words.encode())
+        note = os.open(os.path.join(folder, "failed"), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except OSError:
         time.sleep(PATIENCE)
     else:
         sys.stdout.flush()
-        sys.stderr.write(said)
-        sys.stderr.flush()
+        with open(os.path.join(folder, "said"), "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(said)
+        os.write(note, words.encode())
 
 
 def follow(folder: str) -> None:
